@@ -93,7 +93,7 @@ def count_of(sequence: int) -> bytes:
     """What the script replies to a claim of this number: sixteen calls are held."""
     words = [sequence, 20_000, DAY_SECONDS * 1000, 16, 0, 0, 0, 16, 0, 0, 0, 0, 0]
     numbers = b"".join(b":%d\r\n" % it for it in words)
-    return b"*13\r\n%b$1\r\ni\r\n:1\r\n:0\r\n" % numbers
+    return b"*16\r\n%b$1\r\ni\r\n:1\r\n:0\r\n" % numbers
 
 
 async def counting(words) -> bytes:

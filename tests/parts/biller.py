@@ -21,7 +21,7 @@ from tests.fakes import provider
 LONGEST_ANSWER_SECONDS = 0.02
 DISHONEST = 0.2
 """The share of answers that tell no usage to believe."""
-USAGES = ({}, None, -1, -(10**12), 10**9, 10**18, 1e300, "7")
+USAGES: tuple[object, ...] = ({}, None, -1, -(10**12), 10**9, 10**18, 1e300, "7")
 _AROUND_TEXT = 8
 """Tokens that a sidecar reserves beyond the bytes of a text."""
 

@@ -22,7 +22,7 @@ import aiohttp
 import redis
 
 from embedding_contract import document, fingerprint, names
-from embedding_sidecar.quota import leases, periods, quota_store
+from embedding_sidecar.quota import periods, quota_store
 from embedding_sidecar.quota.claims import Amounts
 from tests.parts import clock, judgement, ports, sidecar
 from tests.parts.judgement import LONGEST_WORDS, PODS, Call, Outcome, Plan
@@ -205,7 +205,7 @@ class Fire:
         pod.process.stop(signal.SIGKILL)
         clock.forget(pod.process.process.pid)
         self._killed += 1
-        self._most_lost += leases.GRANT_CALLS + len(pod.unsettled)
+        self._most_lost += periods.DAY.grant_calls + len(pod.unsettled)
         pod.unsettled = set()
         pod.process = self._start(pod.clock)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from embedding_contract import money
 from embedding_sidecar.quota.claims import Amounts
-from embedding_sidecar.quota.leases import GRANT_CALLS
+from embedding_sidecar.quota.periods import DAY, MONTH
 
 PODS = 8
 LONGEST_WORDS = 8
@@ -155,12 +155,14 @@ def judge(plan: Plan, seen: Seen) -> Outcome:
         overs += [getattr(it, unit) - limit for it in seen.counted.get(period, ())]
         counted = [it.counted for it in seen.billed if ends == math.inf or it.at >= ends]
         loss, most = limit - _sum(counted, unit), seen.most_lost
+        if period == "month":
+            most += seen.killed * (MONTH.grant_calls - DAY.grant_calls)
         if unit != "calls":
             # Each pod may be left with less than a call needs.
             most += PODS + seen.hung_up
         if len(plan.limits) > 1:
             # A pod that one limit stops may hold a grant of the other.
-            most += PODS * GRANT_CALLS
+            most += PODS * MONTH.grant_calls
         losses.append((loss, most * getattr(amounts(MOST_TOKENS), unit), (period, unit)))
     loss, most, used_up = min(losses, key=lambda it: it[0] - it[1])
     return Outcome(

@@ -22,7 +22,9 @@ async def give_back(quota: Quota) -> None:
             await share.give_back()
 
 
-async def settled(quota: Quota, reservation: Reservation, *, billed: bool, tokens: int) -> None:
+async def settled(
+    quota: Quota, reservation: Reservation, *, billed: bool, tokens: int, price: int = 0
+) -> None:
     """A call is over, and what it leaves has been given back where that is due."""
-    quota.settle(reservation, billed=billed, tokens=tokens)
+    quota.settle(reservation, billed=billed, tokens=tokens, price=price)
     await asyncio.gather(*quota.day.shares[False].giving_back)

@@ -98,8 +98,8 @@ def ratelimit_lines(left: Allowance) -> str:
     """The policy's limits in OpenAI's headers: each, what is left of it, and the time to reset.
 
     https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers; what is left is what
-    this sidecar may still use, as far as it knows without a call. Of a day and a month it is the
-    one that leaves less. The headers know no money.
+    this sidecar may still use, as far as it knows without a call. Where both a day and a month are
+    limited, the one that leaves less is told. The headers know no money.
     """
     found, month = "", left.month or NO_LIMIT
     for form, of_day, of_month in (

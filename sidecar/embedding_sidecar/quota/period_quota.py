@@ -76,12 +76,7 @@ class PeriodQuota:
         return self._terms.limits
 
     def draw(self, amounts: Amounts, done: Told, *, background: bool) -> Callable[[], None] | None:
-        """Set aside these amounts, by the contract of Quota.draw.
-
-        The cost is left out where no limit of this period counts it.
-        """
-        if amounts.cost and self._terms.limits.cost is None:
-            amounts = amounts._replace(cost=0)
+        """Set aside these amounts, by the contract of Quota.draw."""
         told = partial(self._observed, done) if self._terms.observes else done
         return self.shares[background].draw(amounts, told)
 

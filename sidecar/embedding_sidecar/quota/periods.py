@@ -16,12 +16,15 @@ _MONTHS: Final = 12
 class Period:
     """Days, or months. Each has a `number`, by which the store's clock and ours name it.
 
-    `this` is the present one in a sentence. `most_seconds` is the length of the longest,
-    `most_number` a bound of the numbers, in the year 9909: Python's dates end in 9999.
+    `this` is the present one in a sentence. `grant_calls` is the number of calls that a lease holds
+    unspent at most, and that are lost when its holder is killed: a month has more of them, so that
+    it costs few claims beside the day's. `most_seconds` is the length of the longest, `most_number`
+    a bound of the numbers, in the year 9909: Python's dates end in 9999.
     """
 
     word: str
     this: str
+    grant_calls: int
     most_seconds: int
     most_number: int
     number: Callable[[float], int]
@@ -51,6 +54,7 @@ def _month_begins(number: int) -> datetime:
 DAY: Final = Period(
     word="day",
     this="today",
+    grant_calls=16,
     most_seconds=DAY_SECONDS,
     most_number=2_900_000,
     number=lambda seconds: int(seconds // DAY_SECONDS),
@@ -59,6 +63,7 @@ DAY: Final = Period(
 MONTH: Final = Period(
     word="month",
     this="this month",
+    grant_calls=64,
     most_seconds=31 * DAY_SECONDS,
     most_number=95_268,
     number=_month,

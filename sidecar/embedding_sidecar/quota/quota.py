@@ -80,6 +80,8 @@ class Quota:
         self.month: PeriodQuota | None = None
         """None until the policy limits a month: what it spends before that is not counted."""
         self._has_month = False
+        self.observes = False
+        """True if limits are only observed, and nothing is refused."""
         self._obeyed: document.Quota | None = None
         self.obey(limits, store=store)
 
@@ -92,6 +94,7 @@ class Quota:
         if limits == self._obeyed and store is self.day.counter.store:
             return
         self._obeyed = limits
+        self.observes = limits.observes
         percent = limits.reserved_percent
         day = Limits(limits.daily_requests, limits.daily_tokens, limits.daily_cost)
         kept = _share(day, percent)._replace(
@@ -104,11 +107,6 @@ class Quota:
             self.month = self._make(MONTH)
         if self.month is not None:
             self.month.obey(_terms(limits, month, _share(month, percent), store), store=store)
-
-    @property
-    def observes(self) -> bool:
-        """True if limits are only observed, and nothing is refused."""
-        return self._obeyed is not None and self._obeyed.observes
 
     def draw(
         self, *, tokens: int, done: Told, background: bool = False, price: int = 0
@@ -124,11 +122,25 @@ class Quota:
         `price` is the nano-dollars of a million tokens.
         """
         cost = min(money.cost(tokens, price=price), _MOST_COST) if price else 0
-        amounts = Amounts(1, tokens, cost)
-        if not self._has_month:
-            return self.day.draw(amounts, done, background=background)
-        # What is refused by the month goes back to the day.
-        links = [self._link(it, amounts, background=background) for it in self._periods()]
+        of_day = Amounts(1, tokens, cost if self.day.limits.cost is not None else 0)
+        if self.month is None or not self._has_month:
+            return self.day.draw(of_day, done, background=background)
+        of_month = of_day
+        if (self.month.limits.cost is None) != (self.day.limits.cost is None):
+            of_month = Amounts(1, tokens, cost - of_day.cost)
+        day, month = self.day.shares[background], self.month.shares[background]
+        if day.has(of_day):
+            if month.has(of_month) and not self.observes:
+                done(day.spend(of_day, month.spend(of_month)))
+                return None
+        else:
+            # Both claims go to the store at once.
+            month.prepare(of_month)
+        # The day gets back the units that the month refuses.
+        links = [
+            self._link(self.day, of_day, background=background),
+            self._link(self.month, of_month, background=background),
+        ]
         return Chain(links, partial(self._drawn, done, background)).start()
 
     def _link(self, period: PeriodQuota, amounts: Amounts, *, background: bool) -> Link:

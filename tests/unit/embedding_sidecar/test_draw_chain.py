@@ -1,5 +1,7 @@
 """Draws for one call: all are made, or those that were are given back once."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ class Counter:
         self.waits, self.refuses = waits, refuses
         self.held: list[object] = []
         self.asked = self.given_back = 0
-        self.answer = None
+        self.answer: Any = None
 
     def link(self) -> Link:
         return Link(self.draw, self.give_back)
@@ -49,7 +51,7 @@ COUNTERS = st.lists(
 
 @given(counters=COUNTERS)
 def test_call_has_all_draws_or_none(counters):
-    told = []
+    told: list[object] = []
     leave = Chain([it.link() for it in counters], told.append).start()
     for it in counters:
         if it.answer is not None:
@@ -76,7 +78,7 @@ def test_call_has_all_draws_or_none(counters):
 @given(counters=COUNTERS, answers=st.integers(0, 4), late=st.booleans())
 def test_call_that_leaves_gives_back_what_it_drew(counters, answers, late):
     """Also what comes in the loop iteration in which it leaves."""
-    told = []
+    told: list[object] = []
     leave = Chain([it.link() for it in counters], told.append).start()
     waiting = [it for it in counters if it.answer is not None]
     for it in waiting[:answers]:

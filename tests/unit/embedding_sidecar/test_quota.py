@@ -240,7 +240,7 @@ def test_used_up_tokens_leave_no_call_either(day):
 
 def test_granted_calls_are_spent_without_asking_store(day):
     async def scenario():
-        await spend(day.sidecar(daily_requests=1000), leases.GRANT_CALLS)
+        await spend(day.sidecar(daily_requests=1000), periods.DAY.grant_calls)
 
     run(scenario())
     assert day.lines[0].asked == 1
@@ -251,13 +251,13 @@ def test_held_lease_is_spent_by_plain_call(day):
         sidecar = day.sidecar(daily_requests=1000)
         before = held(sidecar)
         await spend(sidecar)
-        granted = [held(sidecar) for _ in range(leases.GRANT_CALLS)]
+        granted = [held(sidecar) for _ in range(periods.DAY.grant_calls)]
         return before, granted, await sidecar.state()
 
     before, (*granted, last), state = run(scenario())
     assert (before, last) == (None, None)
     assert None not in granted
-    assert (state.used, day.counted.calls) == (leases.GRANT_CALLS, leases.GRANT_CALLS)
+    assert (state.used, day.counted.calls) == (periods.DAY.grant_calls, periods.DAY.grant_calls)
 
 
 def test_plain_call_without_redis_spends_to_limit(day):
@@ -342,7 +342,7 @@ def test_state_tells_calls_made_from_calls_held(day):
 
     state = run(scenario())
     assert (state.daily_requests, state.used) == (1000, 5)
-    assert state.reserved == 2 * leases.GRANT_CALLS - 5
+    assert state.reserved == 2 * periods.DAY.grant_calls - 5
     assert state.reset_at == MIDNIGHT
     assert state.exact
 
@@ -434,7 +434,7 @@ def test_no_grant_outlives_midnight(day):
 
     run(scenario())
     assert day.lines[0].asked == 2
-    assert day.counted.calls == leases.GRANT_CALLS
+    assert day.counted.calls == periods.DAY.grant_calls
 
 
 def test_return_of_yesterdays_call_is_not_todays(day):
@@ -468,16 +468,16 @@ def test_store_that_is_away_leaves_what_is_granted(day, caplog):
         sidecar = day.sidecar(daily_requests=1000)
         await spend(sidecar)
         day.cut()
-        made = await spend(sidecar, leases.GRANT_CALLS - 1)
+        made = await spend(sidecar, periods.DAY.grant_calls - 1)
         with pytest.raises(errors.Unavailable) as refusal:
             await draw(sidecar, tokens=1)
         return made, refusal.value, await sidecar.state()
 
     made, refusal, state = run(scenario())
-    assert made == leases.GRANT_CALLS - 1
+    assert made == periods.DAY.grant_calls - 1
     assert (refusal.status, refusal.code) == (503, "quota_store_unavailable")
     assert (state.exact, state.exact_reason) == (False, "StoreAway")
-    assert state.used == leases.GRANT_CALLS
+    assert state.used == periods.DAY.grant_calls
     assert "the store is away" in caplog.text
 
 
@@ -676,7 +676,7 @@ def test_answer_of_store_before_is_not_taken_for_one_of_next(day):
         await first
         return second.days["team/policy", int(NOON // periods.DAY_SECONDS)].counted.calls
 
-    assert run(scenario()) == leases.GRANT_CALLS
+    assert run(scenario()) == periods.DAY.grant_calls
 
 
 def test_limit_without_redis_is_per_pod(day):
@@ -851,7 +851,7 @@ async def turns(number: int = 5) -> None:
 
 def test_one_claim_serves_all_who_wait_for_it_and_in_their_order(day):
     async def scenario():
-        crowd = Crowd(day, 3 * leases.GRANT_CALLS, daily_requests=1000)
+        crowd = Crowd(day, 3 * periods.DAY.grant_calls, daily_requests=1000)
         await crowd.is_waiting()
         await crowd.outcomes()
         return crowd
@@ -863,11 +863,11 @@ def test_one_claim_serves_all_who_wait_for_it_and_in_their_order(day):
 
 def test_claim_serves_its_waiters_in_one_turn(day):
     async def scenario():
-        crowd = Crowd(day, leases.GRANT_CALLS, daily_requests=1000)
+        crowd = Crowd(day, periods.DAY.grant_calls, daily_requests=1000)
         await crowd.is_waiting()
         in_turns = []
         crowd.gate.set()
-        while len(crowd.served) < leases.GRANT_CALLS:
+        while len(crowd.served) < periods.DAY.grant_calls:
             in_turns.append(len(crowd.served))
             await asyncio.sleep(0)
         return in_turns
@@ -879,14 +879,14 @@ def test_late_caller_takes_nothing_from_earlier_waiters(day):
     late: list[object] = []
 
     async def scenario():
-        crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
+        crowd = Crowd(day, periods.DAY.grant_calls + 1, daily_requests=1000)
         loop = asyncio.get_running_loop()
         crowd.line.then = lambda: loop.call_soon(late.append, held(crowd.quota))
         await crowd.is_waiting()
         await crowd.outcomes()
         return crowd.served
 
-    assert run(scenario()) == list(range(leases.GRANT_CALLS + 1))
+    assert run(scenario()) == list(range(periods.DAY.grant_calls + 1))
     assert late[0] is None
 
 
@@ -939,20 +939,20 @@ def test_cancelled_waiter_ends_no_claim_of_others(day):
 
 def test_cancelled_waiter_is_not_claimed_for(day):
     async def scenario():
-        crowd = Crowd(day, leases.GRANT_CALLS + 1, daily_requests=1000)
+        crowd = Crowd(day, periods.DAY.grant_calls + 1, daily_requests=1000)
         await crowd.is_waiting()
         crowd.waiting[-1].cancel()
         await crowd.outcomes()
         return crowd
 
     crowd = run(scenario())
-    assert (len(crowd.served), crowd.line.asked) == (leases.GRANT_CALLS, 1)
+    assert (len(crowd.served), crowd.line.asked) == (periods.DAY.grant_calls, 1)
 
 
 def test_returned_lease_goes_to_waiter_before_its_claim(day):
     async def scenario():
         sidecar, line = day.sidecar(daily_requests=1000), day.lines[0]
-        held = [await draw(sidecar, tokens=1) for _ in range(leases.GRANT_CALLS)]
+        held = [await draw(sidecar, tokens=1) for _ in range(periods.DAY.grant_calls)]
         gate = line.gate = asyncio.Event()
         looking = asyncio.create_task(sidecar.state())
         await line.waiting.wait()

@@ -1,9 +1,11 @@
-"""Many sidecars, crashes, pauses, midnight and a bad network: the limit holds, the loss is bounded.
+"""Many sidecars, crashes, pauses, midnight and a bad network: limits hold, the loss is bounded.
 
-Every message may be carried out late, twice or not at all, and its answer may be late or lost.
+Limits are in calls, tokens and money of a day, and in calls of a month, which soon ends. Every
+message may be carried out late, twice or not at all, and its answer may be late or lost.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,7 +30,11 @@ WHICH = st.integers(min_value=0, max_value=1_000_000)
 TOKENS = st.integers(min_value=1, max_value=60)
 RESERVES = st.sampled_from([claims.Amounts(), claims.Amounts(10, 250), claims.Amounts(250, 10_000)])
 NONE = claims.NOTHING
-START = 20_000 * periods.DAY_SECONDS + 43_200
+PRICE = 20 * 10**6
+"""Nano-dollars of a million tokens: 20 of each."""
+SCOPE = "team/policy"
+START = 20_026 * periods.DAY_SECONDS + 43_200
+"""Noon of the last but one day of a month."""
 
 
 @dataclass
@@ -78,12 +84,16 @@ class Policy(RuleBasedStateMachine):
     @initialize(
         calls=st.sampled_from([0, 1, 20, 300, 1000]),
         tokens=st.sampled_from([None, None, 0, 500, 20_000]),
+        cost=st.sampled_from([None, None, 0, 7_777, 300_000]),
+        of_month=st.sampled_from([None, None, 0, 5, 100]),
         reserve=RESERVES,
     )
-    def begin(self, calls, tokens, reserve):
+    def begin(self, calls, tokens, cost, of_month, reserve):
+        self.of_month = of_month
+        self.calls_of_month: Counter[int] = Counter()
         self.highest: dict[int, claims.Limits] = {}
         self.of_background: set[str] = set()
-        self.begin_terms(calls, tokens, reserve)
+        self.begin_terms(calls, tokens, cost, reserve)
         self.loop = asyncio.new_event_loop()
         self.now = float(START)
         self.store = FakeStore(lambda: self.now)
@@ -93,14 +103,17 @@ class Policy(RuleBasedStateMachine):
         self.calls: dict[int, int] = {}
         self.tokens: dict[int, int] = {}
 
-    def begin_terms(self, calls, tokens, reserve):
-        self.limits = claims.Limits(calls, tokens)
-        self.ceiling = self.limits.without(reserve)
+    def begin_terms(self, calls, tokens, cost, reserve):
+        self.limits = claims.Limits(calls, tokens, cost)
+        self.ceiling = self.limits.without(reserve._replace(cost=-(-(cost or 0) // 4)))
         self.daily = document.Quota(
             daily_requests=calls,
             daily_tokens=tokens,
             reserved_requests=reserve.calls,
             reserved_tokens=reserve.tokens,
+            daily_cost=cost,
+            monthly_requests=self.of_month,
+            reserved_percent=25,
         )
 
     def teardown(self):
@@ -162,18 +175,28 @@ class Policy(RuleBasedStateMachine):
 
     async def request(self, sidecar, bound, background):
         try:
-            reservation = await draw(sidecar.quota, tokens=bound, background=background)
+            reservation = await draw(
+                sidecar.quota, tokens=bound, background=background, price=PRICE
+            )
         except (errors.QuotaExhausted, errors.Unavailable):
             return
         # From here on the call may have been made, and so it counts, whatever comes.
         day = reservation.number
-        assert day == self.today()
+        # The month may have answered after midnight.
+        assert day == self.today() or (reservation.month and day == self.today() - 1)
+        if reservation.month:
+            self.calls_of_month[reservation.month.number] += 1
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
         # What was granted within limits that no longer hold is not spent.
-        assert not self.limits.short(claims.Amounts(self.calls[day], 0))
-        if self.highest_of(day).tokens is not None:
-            assert not self.limits.short(claims.Amounts(0, self.tokens[day]))
+        spent = self.spent(day)
+        highest = self.highest_of(day)
+        limits = self.limits if day == self.today() else highest
+        assert not limits.short(claims.Amounts(spent.calls))
+        if highest.tokens is not None:
+            assert not limits.short(claims.Amounts(0, spent.tokens))
+        if highest.cost is not None:
+            assert not limits.short(claims.Amounts(0, 0, spent.cost))
         sidecar.under_way.append(Call(day, reservation, bound))
 
     @precondition(lambda self: any(sidecar.under_way for sidecar in self.living))
@@ -183,8 +206,11 @@ class Policy(RuleBasedStateMachine):
         call = sidecar.under_way.pop(which % len(sidecar.under_way))
         tokens = call.tokens * share // 4 if billed else 0
         self.calls[call.day] -= 0 if billed else 1
+        if call.reservation.month and not billed:
+            self.calls_of_month[call.reservation.month.number] -= 1
         self.tokens[call.day] -= call.tokens - tokens
-        self.start(sidecar, settled(sidecar.quota, call.reservation, billed=billed, tokens=tokens))
+        ended = settled(sidecar.quota, call.reservation, billed=billed, tokens=tokens, price=PRICE)
+        self.start(sidecar, ended)
         self.start_day_of()
 
     @precondition(lambda self: self.network.messages)
@@ -254,12 +280,13 @@ class Policy(RuleBasedStateMachine):
     @rule(
         calls=st.sampled_from([0, 20, 300, 1000]),
         tokens=st.sampled_from([None, 500, 20_000]),
+        cost=st.sampled_from([None, 7_777, 300_000]),
         reserve=RESERVES,
     )
-    def the_policy_is_edited(self, calls, tokens, reserve):
+    def the_policy_is_edited(self, calls, tokens, cost, reserve):
         """Its new limits reach every sidecar at once, whatever each is waiting for."""
         self.keep_highest()
-        self.begin_terms(calls, tokens, reserve)
+        self.begin_terms(calls, tokens, cost, reserve)
         for sidecar in self.living:
             sidecar.quota.obey(self.daily, store=self.network)
         self.start_day_of()
@@ -284,16 +311,23 @@ class Policy(RuleBasedStateMachine):
             assert calls <= counted.calls
             if self.highest_of(day).tokens is not None:
                 assert self.tokens[day] <= counted.tokens
+            if self.highest_of(day).cost is not None:
+                assert self.spent(day).cost <= counted.cost
             assert not self.highest_of(day).short(counted)
+        for number, calls in getattr(self, "calls_of_month", {}).items():
+            counted = self.store.days[f"{SCOPE}:month", number].counted
+            assert calls <= counted.calls <= self.of_month
+
+    def spent(self, day):
+        """What may have been spent on a day."""
+        return claims.Amounts(self.calls[day], self.tokens[day], 20 * self.tokens[day])
 
     def highest_of(self, day):
         """The highest limits that held on a day; what had none for a while was only counted."""
-        kept = self.highest.get(day, claims.Limits(0, 0))
+        kept = self.highest.get(day, claims.Limits(0, 0, 0))
         if day != self.today():
             return kept
-        return claims.Limits(
-            higher(kept.calls, self.limits.calls), higher(kept.tokens, self.limits.tokens)
-        )
+        return claims.Limits(*(higher(*of_unit) for of_unit in zip(kept, self.limits, strict=True)))
 
     def keep_highest(self):
         self.highest[self.today()] = self.highest_of(self.today())
@@ -301,6 +335,9 @@ class Policy(RuleBasedStateMachine):
     def carry_out(self, message):
         """What background work is given leaves the reserve."""
         claim = message.claim
+        if claim.period is periods.MONTH:
+            message.counts.append(self.store.carry_out(claim))
+            return
         before = self.store.days.get(("team/policy", self.today()))
         had = before.leases[claim.lease].held if before and claim.lease in before.leases else NONE
         count = self.store.carry_out(claim)
@@ -310,6 +347,7 @@ class Policy(RuleBasedStateMachine):
             counted = claims.Amounts(
                 count.counted.calls if granted.calls > 0 else 0,
                 count.counted.tokens if granted.tokens > 0 else 0,
+                count.counted.cost if granted.cost > 0 else 0,
             )
             assert not message.ceiling.short(counted)
         message.counts.append(count)
@@ -328,7 +366,7 @@ class Policy(RuleBasedStateMachine):
         today = self.store.days.get(("team/policy", self.today()), None)
         if today is not None:
             lost = today.counted.calls - self.calls.get(self.today(), 0)
-            assert 0 <= lost <= self.lost_leases * leases.GRANT_CALLS
+            assert 0 <= lost <= self.lost_leases * periods.DAY.grant_calls
 
     def answer_all(self):
         self.start_day_of()

@@ -127,12 +127,16 @@ def test_day_gets_back_what_month_refuses(policy):
     assert policy.counted(periods.MONTH).calls == 5
 
 
-def test_month_is_not_asked_where_day_is_used_up(policy):
+def test_month_spends_nothing_where_day_is_used_up(policy):
+    """Both are asked at once, and the month's units are held for a later call."""
+
     async def scenario():
         sidecar = policy.sidecar(daily_requests=0, monthly_requests=5)
-        return await made(sidecar)
+        refused = [await made(sidecar) for _ in range(7)]
+        await give_back(sidecar)
+        return refused
 
-    assert isinstance(run(scenario()), errors.QuotaExhausted)
+    assert all(isinstance(it, errors.QuotaExhausted) for it in run(scenario()))
     assert policy.counted(periods.MONTH) == Amounts()
 
 
@@ -224,7 +228,7 @@ def test_state_has_all_limits(policy):
     assert found == {
         ("day", "requests"): (100, 1, 5),
         ("day", "cost"): (DOLLAR, 200, 31_800),
-        ("month", "tokens"): (1_000_000, 10, 1_590),
+        ("month", "tokens"): (1_000_000, 10, 6_390),
     }
     assert [f"{it.reset_at:%m-%d}" for it in state.limits] == ["11-30", "11-30", "12-01"]
 

@@ -1,19 +1,21 @@
 """Observe: everything is counted as if the limits held, and nothing is refused."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedding_contract import document
+from embedding_sidecar import errors
 from embedding_sidecar.api import response_headers
-from embedding_sidecar.quota import counter, periods
+from embedding_sidecar.quota import periods
 from tests.parts.callbacks import draw
 from tests.parts.counted import PRICE, Counted, calls, made
 from tests.parts.settling import give_back
 
-ALL = {
+ALL: dict[str, Any] = {
     "daily_requests": 20,
     "daily_tokens": 2_000,
     "daily_cost": 40_000,
@@ -32,7 +34,7 @@ def policy():
     return Counted()
 
 
-def test_nothing_is_refused_and_all_is_counted(policy):
+def test_observed_limits_refuse_nothing_and_count_all(policy):
     async def scenario():
         sidecar = policy.sidecar(observes=True, **ALL)
         count, refused = await calls(sidecar, 100)
@@ -70,8 +72,8 @@ def test_store_that_is_away_refuses_nothing(policy):
     async def scenario():
         sidecar = policy.sidecar(observes=True, **ALL)
         policy.store.claim = None
-        sidecar.day.counter._failed(counter.errors.StoreAway())
-        sidecar.month.counter._failed(counter.errors.StoreAway())
+        sidecar.day.counter._failed(errors.StoreAway())
+        sidecar.month.counter._failed(errors.StoreAway())
         return await calls(sidecar, 50)
 
     assert run(scenario()) == (50, None)
@@ -110,7 +112,7 @@ def test_day_observed_and_then_enforced_counts_as_day_enforced(work, limited):
 
     def counted(observes):
         policy = Counted(now=periods.DAY.begin(20_000).timestamp())
-        limits = dict.fromkeys(limited, 10**9)
+        limits: dict[str, Any] = dict.fromkeys(limited, 10**9)
 
         async def scenario():
             sidecars = [policy.sidecar(observes=observes, **limits) for _ in range(2)]
@@ -119,7 +121,7 @@ def test_day_observed_and_then_enforced_counts_as_day_enforced(work, limited):
                 held = await draw(sidecars[which], tokens=bound, price=PRICE)
                 sidecars[which].settle(held, billed=billed, tokens=usage, price=PRICE)
             if observes:
-                enforced = document.Quota(**{"daily_requests": None, **limits})
+                enforced = document.Quota(**{"daily_requests": None} | limits)
                 for sidecar in sidecars:
                     sidecar.obey(enforced, store=policy.store)
             for sidecar in sidecars:

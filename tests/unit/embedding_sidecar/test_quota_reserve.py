@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from embedding_contract import document
 from embedding_sidecar import errors
-from embedding_sidecar.quota import claims, leases, periods, quota, share
+from embedding_sidecar.quota import claims, periods, quota, share
 from tests.fakes.quota_store import FakeStore
 from tests.parts import virtual_time
 from tests.parts.callbacks import draw
@@ -147,7 +147,7 @@ def test_one_sidecar_spends_for_no_class_what_was_granted_to_other(day):
         await call(sidecar)
         await call(sidecar, background=True)
         granted = day.counted.calls
-        await calls(sidecar, leases.GRANT_CALLS - 1, background=True)
+        await calls(sidecar, periods.DAY.grant_calls - 1, background=True)
         same = day.counted.calls
         await call(sidecar, background=True)
         return granted, same, day.counted.calls
@@ -163,7 +163,7 @@ def test_killed_sidecar_loses_at_most_grant_of_each_class(day):
         return (await sidecar.state()).used
 
     assert run(scenario()) == 80
-    assert day.counted.calls - 80 <= 2 * leases.GRANT_CALLS
+    assert day.counted.calls - 80 <= 2 * periods.DAY.grant_calls
 
 
 def test_whole_day_is_told_whichever_class_spends(day):
@@ -248,7 +248,7 @@ def test_idle_background_work_gives_its_rest_back_while_applications_go_on(day):
         await sidecar.close()
         return held
 
-    assert loop.run_until_complete(scenario()) == [1, leases.GRANT_CALLS]
+    assert loop.run_until_complete(scenario()) == [1, periods.DAY.grant_calls]
 
 
 def test_lease_held_within_former_reserve_is_not_spent(day):

@@ -25,6 +25,7 @@ from embedding_operator.cli import alerts_verify, preview
 from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
 from embedding_operator.controller.class_reconciler import ClassReconciler
 from embedding_operator.controller.reconciler import Reconciler
+from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.injection import (
     admission_server,
     injector,
@@ -105,6 +106,7 @@ def _run() -> int:
         observe=measured.monitoring_asked,
     )
     monitoring.start()
+    users = RedisUsers()
     reconciler = Reconciler(
         objects=api,
         seen=seen,
@@ -127,6 +129,7 @@ def _run() -> int:
         monitoring=monitoring,
         additional_alerts=chosen.additional_alerts,
         network=chosen.network,
+        users=users,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=measured.uncovered,
@@ -149,6 +152,7 @@ def _run() -> int:
             values=secret_values.SecretValues(objects=api, store=store), namespace=chosen.namespace
         ),
         deadline_seconds=chosen.reconcile_deadline_seconds,
+        users=users,
     )
     stopping = threading.Event()
     seen.start(stopping)

@@ -26,9 +26,11 @@ from embedding_contract.json_records import REQUIRED, Key
 VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset(
     {
+        "class",
         "quota.cost",
         "quota.monthly",
         "rate",
+        "signature",
         "type.AzureOpenAI",
         "type.Bedrock",
         "type.Cohere",

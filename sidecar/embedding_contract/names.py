@@ -69,6 +69,8 @@ AZURE_AUDIENCE: Final = "api://AzureADTokenExchange"
 """Source: learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust."""
 AZURE_TOKEN_SECONDS: Final = 3600
 """kubelet renews it after four fifths of that. Azure's own webhook has it as its default."""
+DOCUMENT_SIGNATURE: Final = "document.sig"
+"""Beside the document, where it is signed: `proof.sign_document`."""
 
 # A pod of an index.
 VECTORS_CONTAINER: Final = "embedding-vectors"
@@ -88,8 +90,12 @@ SECRET_CACHE_REDIS_URL: Final = "cache-redis-url"  # noqa: S105 - likewise
 SECRET_QUOTA_REDIS_URL: Final = "quota-redis-url"  # noqa: S105 - likewise
 SECRET_CACHE_KEY: Final = "cache-key"  # noqa: S105 - likewise
 """Signs the entries of the cache in Redis: 64 hexadecimal digits, kept when the token rotates."""
+SECRET_DOCUMENT_KEY: Final = "document-key"  # noqa: S105 - likewise
+"""Signs the document of a policy with a ClusterEmbeddingProvider. With other terms of the provider
+comes another key, so that older documents are not obeyed any more."""
 CLASS_KEY_PREFIX: Final = "class-key-"
 CLASS_REDIS_URL_PREFIX: Final = "class-redis-url-"
+CLASS_PREFIXES: Final = (CLASS_KEY_PREFIX, CLASS_REDIS_URL_PREFIX)
 """Keys that begin with one of these came from a ClusterEmbeddingProvider."""
 
 # The sidecar's own environment in a pod.
@@ -125,9 +131,13 @@ def environment_configmap(policy: str) -> str:
     return f"embedding-{policy}-environment"
 
 
+OPERATOR_PREFIX: Final = "embedding-"
+"""The names of owned Secrets begin so; those of Secrets in `spec.secrets` may not."""
+
+
 def owned_secret(policy: str) -> str:
     """The Secret that holds all a sidecar needs: keys, Redis URLs, API token."""
-    return f"embedding-{policy}"
+    return f"{OPERATOR_PREFIX}{policy}"
 
 
 def monitoring(policy: str) -> str:

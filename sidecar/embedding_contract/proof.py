@@ -4,6 +4,9 @@ The token itself never travels: whatever answers on a pod's address may be anyth
 signs each request for one pod, and the sidecar signs its answer to that request. Both signatures
 are HMAC-SHA256 (RFC 2104) keyed with the policy's API token, over fields that cannot contain a line
 end, each on a line of its own.
+
+A policy's document is signed likewise, with a key of the owned Secret, where its sidecars hold
+values that whoever writes ConfigMaps may not have.
 """
 
 import hashlib
@@ -22,6 +25,7 @@ NONCE_HEX_DIGITS: Final = 32
 
 _REQUEST: Final = "embedding-proof/1 request"
 _ANSWER: Final = "embedding-proof/1 answer"
+_DOCUMENT: Final = "embedding-document/1"
 _CREDENTIALS: Final = re.compile(
     r"EmbeddingProof nonce=(?P<nonce>[0-9a-f]{32}),time=(?P<time>[0-9]{1,12}),"
     r"pod=(?P<pod>[0-9A-Za-z-]{1,64}),mac=(?P<mac>[0-9a-f]{64})"
@@ -84,6 +88,16 @@ def is_answer_signed(token: str, given: str, *, nonce: str, status: int, body: b
     """True if the holder of `token` gave this answer to the request that carried `nonce`."""
     expected = sign_answer(token, nonce=nonce, status=status, body=body)
     return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def sign_document(key: str, document: bytes) -> str:
+    """Sign the bytes of a policy's document: the content of `names.DOCUMENT_SIGNATURE`."""
+    return _mac(key, _DOCUMENT, hashlib.sha256(document).hexdigest())
+
+
+def is_document_signed(key: str, given: str, document: bytes) -> bool:
+    """True if the holder of `key` signed the document."""
+    return hmac.compare_digest(given.encode(), sign_document(key, document).encode())
 
 
 def _mac(token: str, *lines: str) -> str:

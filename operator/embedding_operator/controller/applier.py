@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from embedding_contract import document, fingerprint, names
+from embedding_contract import document, fingerprint, names, proof
 from embedding_operator import errors, sidecars
 from embedding_operator.controller import credentials
+from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy import classes, network, policy, provider_guard
-from embedding_operator.render import configmaps, monitoring, secrets
+from embedding_operator.policy.reference import Literal
+from embedding_operator.render import configmaps, document_keys, monitoring, secrets
 
 CA_KEY: Final = "ca.crt"
 TOKEN_BYTES: Final = 32
@@ -81,7 +83,9 @@ class Applier:
         additional_alerts: bool = False,
         selected_by: Callable[[], Mapping[str, str]] = dict,
         network: network.Network = network.Network(),  # noqa: B008 - frozen
+        users: RedisUsers | None = None,
     ) -> None:
+        self._users = users or RedisUsers()
         self._network = network
         self._objects = objects
         self._seen = seen
@@ -110,27 +114,30 @@ class Applier:
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
+        live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        before = secrets.decode(live)
         try:
             self._guard.check(wanted)
             calling = self._network.of(wanted, ca_of=partial(self._ca_of, wanted.namespace))
             made = policy.to_document(wanted, indexes=indexes, network=calling)
         except errors.InvalidPolicy as error:
             refused = refused or errors.Problem(error.reason, str(error))
-            standing = self._standing_document(wanted)
-        live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+            standing = self._standing_document(wanted, before)
         values = self._owned_values(
             wanted,
             notes,
-            before=secrets.decode(live),
+            before=before,
             made=made,
             in_force=made or _parsed(standing),
             usable=usable,
         )
+        # The Secret first: no document names a value, or has a signature, that is not there yet.
         secret, foreign = self._owned.ensure(
             wanted, secrets.of(wanted, names.owned_secret(wanted.name), values), live=live
         )
         notes.problems += [foreign] if foreign else []
-        text = standing if made is None else self._apply_document(wanted, made)
+        held = secrets.decode(secret)
+        text = standing if made is None else self._apply_document(wanted, made, held)
         stale = made is None or isinstance(text, errors.Problem)
         if isinstance(text, errors.Problem):
             refused, text = refused or text, None
@@ -143,7 +150,6 @@ class Applier:
             selected_by=self._selected_by(),
         )
         stand, problem = self._apply_monitoring(wanted, told)
-        held = secrets.decode(secret)
         token = held.get(names.SECRET_API_TOKEN, b"")
         return ApplyResult(
             wanted=None
@@ -209,12 +215,37 @@ class Applier:
         cache_key = before.get(names.SECRET_CACHE_KEY, b"")
         if not _CACHE_KEY.fullmatch(cache_key):
             cache_key = random_secrets.token_hex(CACHE_KEY_BYTES).encode()
-        values = {**kept, **found.values}
+        wanted_values = {key: it for key, it in found.values.items() if key not in of_classes}
+        values = {**kept, **self._with_users(wanted, wanted_values, before, notes)}
         return {
             **{key: it for key, it in values.items() if key not in of_classes},
+            **_document_key(before, made),
             names.SECRET_API_TOKEN: token,
             names.SECRET_CACHE_KEY: cache_key,
         }
+
+    def _with_users(
+        self,
+        wanted: policy.EmbeddingPolicy,
+        values: Mapping[str, bytes],
+        before: Mapping[str, bytes],
+        notes: _Notes,
+    ) -> dict[str, bytes]:
+        """The values with the policy's own user in URLs of classes, never with the classes'."""
+        made = dict(values)
+        for used in wanted.classes:
+            entry = names.secret_class_redis_url(used.name)
+            if entry not in values or isinstance(used.redis, Literal):
+                continue
+            given = values[entry].decode(errors="replace").strip()
+            known = before.get(entry, b"").decode(errors="replace").strip()
+            try:
+                made[entry] = self._users.grant(given, used.name, wanted.key, before=known).encode()
+            except errors.InvalidPolicy as error:
+                # The one that it has may still do.
+                del made[entry]
+                notes.problems.append(errors.Problem(error.reason, f"{entry}: {error}"))
+        return made
 
     def withdraw(self, owner: ownership.Owner, usable: classes.Classes) -> None:
         """Remove the values of classes from the owned Secret of a policy that is not valid."""
@@ -222,22 +253,36 @@ class Applier:
         live = self._objects.get(kinds.SECRET, owner.namespace, name)
         if live is None or not ownership.is_ours(live, owner):
             return
-        standing = _parsed(self._standing_document(owner))
-        unwanted = classes.withdrawn(secrets.decode(live), usable, in_force=standing)
+        held = secrets.decode(live)
+        standing = _parsed(self._standing_document(owner, held))
+        unwanted = classes.withdrawn(held, usable, in_force=standing)
         if unwanted:
             self._objects.remove_keys(live, sorted(unwanted))
 
     def _apply_document(
-        self, wanted: policy.EmbeddingPolicy, made: document.PolicyDocument
+        self,
+        wanted: policy.EmbeddingPolicy,
+        made: document.PolicyDocument,
+        held: Mapping[str, bytes],
     ) -> str | errors.Problem | None:
-        """The text of the document in the cluster afterwards."""
-        live, problem = self._owned.ensure_read(wanted, configmaps.policy_document(wanted, made))
+        """The text of the document in the cluster afterwards; `held` are the Secret's values."""
+        key = held.get(names.SECRET_DOCUMENT_KEY, b"").decode()
+        desired = configmaps.policy_document(wanted, made, key=key)
+        live, problem = self._owned.ensure_read(wanted, desired)
         return problem or _text(live)
 
-    def _standing_document(self, wanted: ownership.Owner) -> str | None:
-        """The text of the last document that was accepted; None where there is none."""
+    def _standing_document(self, wanted: ownership.Owner, held: Mapping[str, bytes]) -> str | None:
+        """The text of the last document that was accepted; None where there is none.
+
+        Where the owned Secret has a document key, one without its signature was edited since.
+        """
         name = names.document_configmap(wanted.name)
-        return _text(self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name))
+        live = self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name)
+        text, key = _text(live), held.get(names.SECRET_DOCUMENT_KEY, b"").decode(errors="replace")
+        if text is None or not key:
+            return text
+        signature = ((live or {}).get("data") or {}).get(names.DOCUMENT_SIGNATURE, "")
+        return text if proof.is_document_signed(key, signature, text.encode()) else None
 
     def _apply_synced(
         self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret, notes: _Notes
@@ -299,6 +344,17 @@ class Applier:
             stand.append(desired if live is None else _as_it_stands(desired, live))
             problems += [problem] if problem is not None else []
         return tuple(stand), problems[0] if problems else None
+
+
+def _document_key(
+    before: Mapping[str, bytes], made: document.PolicyDocument | None
+) -> dict[str, bytes]:
+    """The entry of the key that signs a new document with classes; empty for any other."""
+    if made is None or not made.classes:
+        return {}
+    known = before.get(names.SECRET_DOCUMENT_KEY, b"")
+    key = document_keys.renewed(known, made, random_secrets.token_bytes)
+    return {names.SECRET_DOCUMENT_KEY: key}
 
 
 def _text(live: Object | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from embedding_contract import document, names
 from embedding_operator import errors, indexes, sidecars
 from embedding_operator.controller import applier, credentials, rollouts, secret_values
+from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
 from embedding_operator.kube import apply, conditions, deadline
@@ -59,6 +60,7 @@ class Reconciler:
         monitoring: monitor.Monitor,
         additional_alerts: bool = False,
         network: network.Network = network.Network(),  # noqa: B008 - frozen
+        users: RedisUsers | None = None,
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
@@ -82,6 +84,7 @@ class Reconciler:
             additional_alerts=additional_alerts,
             selected_by=selected_by,
             network=network,
+            users=users,
         )
         self._sidecars = asked
         self._events = events

@@ -204,10 +204,12 @@ def withdrawn(
         sent_to = _destinations(entry, in_force)
         if not sent_to:
             found[entry] = None
-        elif sent_to != {_destination(permitted)}:
+        elif sent_to != {_destination(permitted)} or _limits(name, in_force) != [
+            provider_class.to_document(permitted)
+        ]:
             message = (
-                f"{entry} is not in the Secret: the last accepted document calls another"
-                f" address than ClusterEmbeddingProvider {name} has now"
+                f"{entry} is not in the Secret: the last accepted document has another address or"
+                f" other limits than ClusterEmbeddingProvider {name} has now"
             )
             found[entry] = errors.Problem(CLASS_CHANGED, message)
     return found
@@ -235,3 +237,7 @@ def _destinations(entry: str, in_force: document.PolicyDocument | None) -> set[t
         for it in in_force.providers
         if it.api_key_file == entry or it.class_name in of_redis
     }
+
+
+def _limits(name: str, in_force: document.PolicyDocument | None) -> list[document.ProviderClass]:
+    return [it for it in (in_force.classes if in_force else ()) if it.name == name]

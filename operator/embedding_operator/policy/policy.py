@@ -200,6 +200,8 @@ def to_document(
         raise policy.unresolved.error()
     _check_providers(policy.providers)
     needed = quota.requires(policy.quota).union(*map(provider.requires, policy.providers))
+    if policy.classes:
+        needed |= {"signature"}
     made = document.PolicyDocument(
         requires=tuple(sorted(needed)),
         namespace=policy.namespace,

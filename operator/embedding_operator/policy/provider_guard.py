@@ -6,7 +6,7 @@ default. They are permissions: a value that a guard no longer allows is removed 
 Secret, while a value that merely cannot be read stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +18,7 @@ from embedding_operator.policy.provider import Provider
 from embedding_operator.policy.reference import Literal, Reference, SecretReference
 
 HOST_NOT_ALLOWED: Final = "HostNotAllowed"
+SECRET_OF_OPERATOR: Final = "SecretOfOperator"  # noqa: S105 - a reason, no secret
 SECRET_NOT_USABLE: Final = "SecretNotUsable"  # noqa: S105 - a reason, no secret
 USABLE: Final = "true"
 _REFUSALS_SHOWN: Final = 5
@@ -92,8 +93,17 @@ class ProviderGuard:
     def secret_refusal(
         self, found: Mapping[str, Any], reference: SecretReference
     ) -> errors.Problem | None:
-        """The reason why a policy may not name this Secret; None if it may."""
+        """The reason why a policy or an index may not name this Secret; None if it may.
+
+        Never one that the operator fills for sidecars: its values may be the platform's.
+        """
         labels = found["metadata"].get("labels") or {}
+        if _is_of_operator(reference.name, labels, (found.get("data") or {}).keys()):
+            message = (
+                f"{reference} may not be used: the operator fills Secret {reference.name} for the"
+                " sidecars of a policy; name the Secret that the value comes from"
+            )
+            return errors.Problem(SECRET_OF_OPERATOR, message)
         if not self.require_secret_label or labels.get(names.LABEL_USABLE) == USABLE:
             return None
         message = (
@@ -153,6 +163,13 @@ class ProviderGuard:
 
 OFF: Final = ProviderGuard()
 """No guard: policies may name every Secret of the namespace and call every host."""
+
+
+def _is_of_operator(name: str, labels: Mapping[str, str], held: Iterable[str]) -> bool:
+    is_ours = labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+    return (is_ours and name.startswith(names.OPERATOR_PREFIX)) or any(
+        it.startswith(names.CLASS_PREFIXES) for it in held
+    )
 
 
 class _Called(NamedTuple):

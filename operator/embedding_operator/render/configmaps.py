@@ -1,6 +1,6 @@
 """The two ConfigMaps: the application's environment, and the sidecar's document."""
 
-from embedding_contract import document, names
+from embedding_contract import document, names, proof
 from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import metadata
 from embedding_operator.policy.policy import EmbeddingPolicy
@@ -21,11 +21,18 @@ def environment(policy: EmbeddingPolicy) -> Object:
     }
 
 
-def policy_document(policy: EmbeddingPolicy, made: document.PolicyDocument) -> Object:
-    """The document that every sidecar of the policy mounts."""
+def policy_document(
+    policy: EmbeddingPolicy, made: document.PolicyDocument, *, key: str = ""
+) -> Object:
+    """The document that every sidecar of the policy mounts, signed where there is a key."""
+    text = document.dump(made)
+    signature = proof.sign_document(key, text.encode()) if key else None
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(policy, names.document_configmap(policy.name)),
-        "data": {names.DOCUMENT_KEY: document.dump(made)},
+        "data": {
+            names.DOCUMENT_KEY: text,
+            **({} if signature is None else {names.DOCUMENT_SIGNATURE: signature}),
+        },
     }

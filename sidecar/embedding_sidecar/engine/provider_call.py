@@ -16,6 +16,7 @@ from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import tiered_cache
 from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
 from embedding_sidecar.identity import access_tokens
+from embedding_sidecar.quota.ceilings import WithCeiling
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.rate import learned
 from embedding_sidecar.rate.rates import Passage, ProviderRate
@@ -64,6 +65,8 @@ class Caller:
     cache: tiered_cache.TieredCache
     registry: inflight.InflightCalls
     prices: Mapping[str, int] = field(default_factory=dict)
+    ceilings: Mapping[str, WithCeiling] = field(default_factory=dict)
+    """The quotas of providers with a ceiling, by name; `quota` is that of all others."""
     states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
     attempt_seconds: float = ATTEMPT_SECONDS
     clock: Callable[[], float] = time.monotonic
@@ -152,11 +155,18 @@ class Call:
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
         drawn = partial(self._step, self._send if self.rate is None else self._wait)
-        leave = self.by.quota.draw(
+        leave = self._quota.draw(
             tokens=self.bound, done=drawn, background=self.background, price=self._price
         )
         if leave is not None:
             self.cancel_step = leave
+
+    @property
+    def _quota(self) -> Quota | WithCeiling:
+        ceilings = self.by.ceilings
+        return (
+            ceilings.get(self.candidate.provider.name, self.by.quota) if ceilings else self.by.quota
+        )
 
     @property
     def _price(self) -> int:
@@ -195,7 +205,7 @@ class Call:
         passage, self.passage = self.passage, None
         if passage is not None:
             passage.leave()
-        self.by.quota.settle(self.reservation, billed=False, tokens=0)
+        self._quota.settle(self.reservation, billed=False, tokens=0)
 
     def _pass(self, outcome: Any) -> None:
         """Send the request, if the limits per minute allow it."""
@@ -409,7 +419,7 @@ class Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
-        self.by.quota.settle(
+        self._quota.settle(
             self.reservation,
             billed=billed,
             tokens=tokens if billed else 0,

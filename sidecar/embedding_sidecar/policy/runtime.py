@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast
 
 import redis.asyncio
 
-from embedding_contract import document, json_fields, names, provider_terms
+from embedding_contract import class_keys, document, json_fields, names, provider_terms
 from embedding_sidecar import errors, memory_limit, providers
 from embedding_sidecar.cache import (
     cache_entry,
@@ -36,7 +36,7 @@ from embedding_sidecar.engine import (
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
-from embedding_sidecar.quota import counter, prices, quota, quota_store
+from embedding_sidecar.quota import ceilings, counter, prices, quota, quota_store
 from embedding_sidecar.rate import draws, rates, window_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -61,6 +61,8 @@ _SHARE_OF_READING: Final = 4
 """A quarter of all memory bounds one answer of Redis, which is more than the vectors of the large
 requests that are admitted at once."""
 
+_CEILING: Final = "ceiling of "
+_WINDOWS: Final = "windows of "
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -160,6 +162,7 @@ class RuntimeFactory:
                 registry=self._registry,
                 states=self._states,
                 prices=prices.of(policy),
+                ceilings=ceilings.by_provider(policy, counted, self._ceilings(loaded)),
                 attempt_seconds=self._timing.attempt_seconds,
                 tokens=self._tokens.follow(policy, upstream=calling),
                 rates=self._rates(loaded),
@@ -188,10 +191,15 @@ class RuntimeFactory:
         await self._registry.close()
         # The quota releases its grant at the counter, which is closed after it; meanwhile the
         # cache writes the latest vectors.
+        of_classes = [it for it in self._parts if it.startswith(_CEILING)]
         await asyncio.gather(
-            self._close("quota", "counter"), self._close("store"), self._tokens.close()
+            self._close("quota", "counter"),
+            *(self._close(it, _counter_of(it.removeprefix(_CEILING))) for it in of_classes),
+            self._close("store"),
+            self._tokens.close(),
         )
-        await self._close("rates", "windows", "upstream")
+        windows = [it for it in self._parts if it.startswith(_WINDOWS)]
+        await self._close("rates", *windows, "upstream")
 
     async def _close(self, *names: str) -> None:
         for name in names:
@@ -248,7 +256,9 @@ class RuntimeFactory:
 
     def _quota(self, loaded: policy_file.Loaded) -> quota.Quota:
         policy = loaded.document
-        store: counter.Store | None = self._counting("counter", loaded, quota_store.RedisStore)
+        store: counter.Store | None = self._counting(
+            "counter", loaded, policy.quota, quota_store.RedisStore
+        )
         make = partial(
             quota.Quota,
             limits=policy.quota,
@@ -260,9 +270,26 @@ class RuntimeFactory:
         taken_over.obey(policy.quota, store=store)
         return taken_over
 
-    def _counting(self, name: str, loaded: policy_file.Loaded, of: Callable[..., T]) -> T | None:
-        """A store in the Redis of the quota; None where the policy names none."""
-        file = loaded.document.quota.redis_url_file
+    def _ceilings(self, loaded: policy_file.Loaded) -> dict[str, quota.Quota]:
+        """The most that the policy may spend at each class, by the class's name."""
+        policy, found = loaded.document, dict[str, quota.Quota]()
+        for it in policy.classes:
+            if not ceilings.is_limited(it.quota):
+                continue
+            store: counter.Store | None = self._counting(
+                _counter_of(it.name), loaded, it.quota, quota_store.RedisStore
+            )
+            scope = class_keys.scope(it.name, policy.namespace, policy.name)
+            make = partial(quota.Quota, limits=it.quota, scope=scope, store=store)
+            found[it.name] = self._taken_over(_ceiling_of(it.name), scope, make)
+            found[it.name].obey(it.quota, store=store)
+        return found
+
+    def _counting(
+        self, name: str, loaded: policy_file.Loaded, counted: document.Quota, of: Callable[..., T]
+    ) -> T | None:
+        """A store in the Redis that a quota is counted in; None where it names none."""
+        file = counted.redis_url_file
         url = loaded.secrets.get(file or "", "")
         believed = loaded.document.network.authorities
 
@@ -278,14 +305,19 @@ class RuntimeFactory:
     def _rates(self, loaded: policy_file.Loaded) -> Mapping[str, rates.ProviderRate] | None:
         """Limits per minute by the provider's name; None for none."""
         policy = loaded.document
-        if all(it.rate == provider_terms.NO_RATE for it in policy.providers):
-            if "rates" not in self._parts:
-                return None
-            store: draws.Store | None = None
-        else:
-            store = self._counting("windows", loaded, window_store.RedisWindows)
+        stores: dict[str | None, draws.Store | None] = {
+            it.name: self._counting(
+                f"{_WINDOWS}{it.name}", loaded, it.quota, window_store.RedisWindows
+            )
+            for it in policy.classes
+            if it.rate != provider_terms.NO_RATE
+        }
+        if any(it.rate != provider_terms.NO_RATE for it in policy.providers):
+            stores[None] = self._counting(_WINDOWS, loaded, policy.quota, window_store.RedisWindows)
+        if not stores and "rates" not in self._parts:
+            return None
         held: rates.Rates = self._taken_over("rates", policy.scope, rates.Rates)
-        return held.obey(rates.places(policy, store=store)) or None
+        return held.obey(rates.places(policy, stores=stores)) or None
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         if self._terms.get(name) == terms:
@@ -300,6 +332,14 @@ class RuntimeFactory:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         return part
+
+
+def _ceiling_of(class_name: str) -> str:
+    return f"{_CEILING}{class_name}"
+
+
+def _counter_of(class_name: str) -> str:
+    return f"counter of {class_name}"
 
 
 class _NoStoreYet:

@@ -16,13 +16,16 @@ def of(policy: document.PolicyDocument) -> Mapping[str, int]:
     Raises:
         InvalidDocument: money is limited, and a provider has no price, or none that can be counted.
     """
-    quotas = [policy.quota, *(it.quota for it in policy.classes)]
-    if all(it.daily_cost is None and it.monthly_cost is None for it in quotas):
-        return {}
+    own, classes = _is_limited(policy.quota), {it.name: it.quota for it in policy.classes}
     return {
         it.name: _price(it.price_per_million_tokens, f"providers[{index}].pricePerMillionTokens")
         for index, it in enumerate(policy.providers)
+        if own or (it.class_name in classes and _is_limited(classes[it.class_name]))
     }
+
+
+def _is_limited(quota: document.Quota) -> bool:
+    return quota.daily_cost is not None or quota.monthly_cost is not None
 
 
 def _price(written: str | None, path: str) -> int:

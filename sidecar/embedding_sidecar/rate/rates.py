@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from embedding_contract import document, provider_terms
+from embedding_contract import class_keys, document, provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.rate import window as windows
 from embedding_sidecar.rate.draws import Draw, Draws, Place, Store
@@ -142,29 +142,38 @@ class ProviderRate:
         return min([it for it in limits if it is not None], default=None)
 
 
-def places(policy: document.PolicyDocument, *, store: Store | None) -> Mapping[str, list[Place]]:
-    """The windows of the providers for which the policy states a rate, by name.
+def places(
+    policy: document.PolicyDocument, *, stores: Mapping[str | None, Store | None]
+) -> Mapping[str, list[Place]]:
+    """The windows of the providers with a rate, by name: the policy's, then the class's.
 
-    They are counted in this store; in each pod alone, where there is none.
+    `stores` are by the name of the class, None for the policy's own; a window is counted in each
+    pod alone where its store is None. What a policy observes or allows does not hold for a class.
     """
-    kept = policy.quota
-    return {
-        it.name: [
+    classes = {it.name: it for it in policy.classes}
+    found: dict[str, list[Place]] = {}
+    for it in policy.providers:
+        terms: list[tuple[str, str | None, provider_terms.Rate, document.Quota]]
+        terms = [(windows.key(policy.scope, it.name), None, it.rate, policy.quota)]
+        if it.class_name in classes:
+            of = classes[it.class_name]
+            terms.append((class_keys.window(of.name), of.name, of.rate, of.quota))
+        found[it.name] = [
             Place(
-                windows.key(policy.scope, it.name),
-                store,
+                key,
+                stores[name],
                 Terms(
-                    it.rate.requests_per_minute,
-                    it.rate.tokens_per_minute,
+                    rate.requests_per_minute,
+                    rate.tokens_per_minute,
                     kept.reserved_percent,
                     kept.observes,
                 ),
-                may_go_alone=store is None or kept.observes or not kept.deny_on_store_loss,
+                may_go_alone=stores[name] is None or kept.observes or not kept.deny_on_store_loss,
             )
+            for key, name, rate, kept in terms
+            if rate != provider_terms.NO_RATE
         ]
-        for it in policy.providers
-        if it.rate != provider_terms.NO_RATE
-    }
+    return {name: them for name, them in found.items() if them}
 
 
 class Rates:

@@ -54,6 +54,18 @@ def test_limit_in_money_without_price_is_refused_before_it_is_in_force():
     assert invalid.value.path == "providers[0].pricePerMillionTokens"
 
 
+def test_limit_in_money_of_class_needs_prices_of_its_providers_only():
+    own = policy().providers[0]
+    of_class = dataclasses.replace(own, name="b", class_name="openai")
+    limits = document.ProviderClass(name="openai", quota=document.Quota(daily_cost=1))
+    both = dataclasses.replace(policy(), providers=(own, of_class), classes=(limits,))
+    with pytest.raises(json_fields.InvalidDocument) as invalid:
+        runtime.check(both)
+    assert invalid.value.path == "providers[1].pricePerMillionTokens"
+    priced = dataclasses.replace(of_class, price_per_million_tokens="1")
+    runtime.check(dataclasses.replace(both, providers=(own, priced)))
+
+
 async def spend(made, calls):
     """How many of so many calls could be made."""
     for number in range(calls):

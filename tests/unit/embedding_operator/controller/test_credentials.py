@@ -126,3 +126,18 @@ def test_synced_key_that_is_missing_does_not_hold_up_others():
 def test_values_are_masked():
     seen = found(one(SECRET), keys={"openai": b"s3cr3t"})
     assert "s3cr3t" not in repr(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("embedding-main", {"openai": b"sk"}),
+        ("copy", {"openai": b"sk", names.secret_class_key("openai"): b"sk-of-the-platform"}),
+        ("copy", {"openai": b"sk", names.secret_class_redis_url("openai"): b"redis://:p@r"}),
+    ],
+)
+def test_secret_that_operator_fills_is_no_source(name, held):
+    seen = found(one({"secretKeyRef": {"name": name, "key": "openai"}}), **{name: held})
+    assert "provider-own" not in seen.values
+    assert "provider-own" in seen.refused
+    assert [it.reason for it in seen.problems] == ["SecretOfOperator"]

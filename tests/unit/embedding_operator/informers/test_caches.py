@@ -131,7 +131,7 @@ def test_config_map_of_other_name_is_not_kept_for_any_owner(world):
     assert world.caches.owned[kinds.CONFIG_MAP].keys() == []
 
 
-def test_echo_is_known_of_all_that_is_owned():
+def test_echo_is_known_of_all_that_is_of_operator():
     assert {it.kind for it in sources.OWNED} == kinds.ECHOING
 
 

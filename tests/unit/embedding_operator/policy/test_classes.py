@@ -262,6 +262,28 @@ def test_value_that_no_document_names_is_withdrawn_without_complaint():
     assert classes.withdrawn([KEY], usable(LIMITED), in_force=without) == {KEY: None}
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"perPolicy": {"daily": {"requests": 9, "cost": "1.5"}, "monthly": {"tokens": 7}}},
+        {"rate": {"tokensPerMinute": 4}},
+        {"perPolicy": None},
+    ],
+)
+def test_value_goes_when_document_has_other_limits_than_class(spec):
+    """Else a policy that is refused would keep the higher limits of its last good document."""
+    changed = provider_classes.raw(**{**LIMITED["spec"], **spec})
+    gone = classes.withdrawn([KEY, URL], usable(changed), in_force=in_force())
+    assert {entry: it.reason for entry, it in gone.items() if it} == dict.fromkeys(
+        [KEY, URL], "ClassChanged"
+    )
+
+
+def test_document_with_classes_requires_signature_and_ceilings():
+    assert set(in_force().requires) >= {"class", "signature"}
+    assert "signature" not in policy.to_document(wanted(OWN)).requires
+
+
 def test_value_sent_to_two_addresses_is_withdrawn():
     """A document that somebody edited: the class's key at another address, too."""
     made = in_force()
@@ -316,7 +338,8 @@ def test_value_stays_only_where_namespace_and_address_are_classes(held, found, l
         )
         for number, (name, url) in enumerate(sent)
     )
-    standing = replace(base, providers=providers) if providers else None
+    limits = tuple(provider_class.to_document(provider_class.parse(it)) for it in found)
+    standing = replace(base, providers=providers, classes=limits) if providers else None
     usable_ones = usable(*found, labels=labels)
     entries = {names.secret_class_key(it) for it in held} | {"provider-own"}
     gone = classes.withdrawn(entries, usable_ones, in_force=standing)

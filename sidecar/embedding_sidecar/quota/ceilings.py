@@ -1,0 +1,87 @@
+"""The most that a policy may spend at a provider of the platform, beside the policy's own quota."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from embedding_contract import document
+from embedding_sidecar.quota.chain import Chain, Done, Link
+from embedding_sidecar.quota.leases import Reservation
+from embedding_sidecar.quota.quota import Quota
+
+
+class _Both(NamedTuple):
+    """One call that may be made, as each quota counts it."""
+
+    own: Reservation
+    ceiling: Reservation
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Limits of the policy that the call exceeds, while they are only observed."""
+        return self.own.beyond
+
+
+class WithCeiling:
+    """The quota of a policy's calls to one class, with the methods of Quota that a call uses.
+
+    The policy's own quota comes first, and gets back what the ceiling refuses.
+    """
+
+    def __init__(self, own: Quota, ceiling: Quota) -> None:
+        self._own = own
+        self._ceiling = ceiling
+
+    def draw(
+        self, *, tokens: int, done: Done, background: bool = False, price: int = 0
+    ) -> Callable[[], None] | None:
+        """Draw from both, as Quota.draw."""
+        links = [
+            Link(
+                partial(_draw, it, tokens=tokens, background=background, price=price),
+                partial(it.settle, billed=False, tokens=0),
+            )
+            for it in (self._own, self._ceiling)
+        ]
+
+        def drawn(outcome: Any) -> None:
+            done(_Both(*outcome) if isinstance(outcome, list) else outcome)
+
+        return Chain(links, drawn).start()
+
+    def settle(self, reservation: _Both, *, billed: bool, tokens: int, price: int = 0) -> None:
+        """Settle both, as Quota.settle."""
+        self._own.settle(reservation.own, billed=billed, tokens=tokens, price=price)
+        self._ceiling.settle(reservation.ceiling, billed=billed, tokens=tokens, price=price)
+
+
+def _draw(
+    counted: Quota, done: Done, *, tokens: int, background: bool, price: int
+) -> Callable[[], None] | None:
+    return counted.draw(tokens=tokens, done=done, background=background, price=price)
+
+
+def is_limited(limits: document.Quota) -> bool:
+    """True if a class has a ceiling."""
+    return any(
+        it is not None
+        for it in (
+            limits.daily_requests,
+            limits.daily_tokens,
+            limits.daily_cost,
+            limits.monthly_requests,
+            limits.monthly_tokens,
+            limits.monthly_cost,
+        )
+    )
+
+
+def by_provider(
+    policy: document.PolicyDocument, own: Quota, ceilings: Mapping[str, Quota]
+) -> Mapping[str, WithCeiling]:
+    """The quotas of providers whose class has a ceiling, by the provider's name."""
+    return {
+        it.name: WithCeiling(own, ceilings[it.class_name])
+        for it in policy.providers
+        if it.class_name is not None and it.class_name in ceilings
+    }

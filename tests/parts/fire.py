@@ -222,7 +222,8 @@ class Fire:
 
     async def _redis_restarts(self) -> None:
         before = self._redis.pid
-        await asyncio.to_thread(self._redis.restart)
+        await asyncio.to_thread(self._redis.shut_down)
+        await asyncio.to_thread(self._redis.start)
         clock.forget(before)
 
     async def _redis_sleeps(self) -> None:

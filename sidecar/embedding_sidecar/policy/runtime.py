@@ -199,7 +199,7 @@ class RuntimeFactory:
             self._tokens.close(),
         )
         windows = [it for it in self._parts if it.startswith(_WINDOWS)]
-        await self._close("rates", *windows, "upstream")
+        await self._close("rates", "windows", *windows, "upstream")
 
     async def _close(self, *names: str) -> None:
         for name in names:
@@ -304,20 +304,22 @@ class RuntimeFactory:
 
     def _rates(self, loaded: policy_file.Loaded) -> Mapping[str, rates.ProviderRate] | None:
         """Limits per minute by the provider's name; None for none."""
-        policy = loaded.document
-        stores: dict[str | None, draws.Store | None] = {
-            it.name: self._counting(
-                f"{_WINDOWS}{it.name}", loaded, it.quota, window_store.RedisWindows
-            )
-            for it in policy.classes
-            if it.rate != provider_terms.NO_RATE
-        }
-        if any(it.rate != provider_terms.NO_RATE for it in policy.providers):
-            stores[None] = self._counting(_WINDOWS, loaded, policy.quota, window_store.RedisWindows)
-        if not stores and "rates" not in self._parts:
-            return None
+        policy, store = loaded.document, None
+        of_classes = dict[str, draws.Store | None]()
+        if not rates.has_any(policy):
+            if "rates" not in self._parts:
+                return None
+        else:
+            store = self._counting("windows", loaded, policy.quota, window_store.RedisWindows)
+            of_classes = {
+                it.name: self._counting(
+                    f"{_WINDOWS}{it.name}", loaded, it.quota, window_store.RedisWindows
+                )
+                for it in policy.classes
+                if it.rate != provider_terms.NO_RATE
+            }
         held: rates.Rates = self._taken_over("rates", policy.scope, rates.Rates)
-        return held.obey(rates.places(policy, stores=stores)) or None
+        return held.obey(rates.places(policy, store=store, of_classes=of_classes)) or None
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         if self._terms.get(name) == terms:

@@ -8,6 +8,7 @@ fresh any more.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from types import MappingProxyType
 
 from embedding_contract import class_keys, document, provider_terms
 from embedding_sidecar import errors
@@ -142,38 +143,65 @@ class ProviderRate:
         return min([it for it in limits if it is not None], default=None)
 
 
-def places(
-    policy: document.PolicyDocument, *, stores: Mapping[str | None, Store | None]
-) -> Mapping[str, list[Place]]:
-    """The windows of the providers with a rate, by name: the policy's, then the class's.
+def has_any(policy: document.PolicyDocument) -> bool:
+    """True if the policy, or a class of one of its providers, states a rate."""
+    of_providers = [it.rate for it in policy.providers]
+    stated = of_providers + [it.rate for it in policy.classes]
+    return any(it != provider_terms.NO_RATE for it in stated)
 
-    `stores` are by the name of the class, None for the policy's own; a window is counted in each
-    pod alone where its store is None. What a policy observes or allows does not hold for a class.
+
+def places(
+    policy: document.PolicyDocument,
+    *,
+    store: Store | None,
+    of_classes: Mapping[str, Store | None] = MappingProxyType({}),
+) -> Mapping[str, list[Place]]:
+    """The windows of the providers for which the policy or their class states a rate, by name.
+
+    The policy's are counted in `store`; in each pod alone, where there is none. A class's window is
+    that of all policies, in the class's own Redis of `of_classes`: without it no call is made.
     """
-    classes = {it.name: it for it in policy.classes}
+    rated = {it.name: it for it in policy.classes if it.rate != provider_terms.NO_RATE}
     found: dict[str, list[Place]] = {}
     for it in policy.providers:
-        terms: list[tuple[str, str | None, provider_terms.Rate, document.Quota]]
-        terms = [(windows.key(policy.scope, it.name), None, it.rate, policy.quota)]
-        if it.class_name in classes:
-            of = classes[it.class_name]
-            terms.append((class_keys.window(of.name), of.name, of.rate, of.quota))
-        found[it.name] = [
-            Place(
-                key,
-                stores[name],
-                Terms(
-                    rate.requests_per_minute,
-                    rate.tokens_per_minute,
-                    kept.reserved_percent,
-                    kept.observes,
-                ),
-                may_go_alone=stores[name] is None or kept.observes or not kept.deny_on_store_loss,
-            )
-            for key, name, rate, kept in terms
-            if rate != provider_terms.NO_RATE
-        ]
-    return {name: them for name, them in found.items() if them}
+        made = []
+        if it.rate != provider_terms.NO_RATE:
+            made.append(_of_policy(policy, it, store))
+        if it.class_name is not None and it.class_name in rated:
+            made.append(_of_class(rated[it.class_name], of_classes.get(it.class_name)))
+        if made:
+            found[it.name] = made
+    return found
+
+
+def _of_policy(
+    policy: document.PolicyDocument, provider: document.Provider, store: Store | None
+) -> Place:
+    kept = policy.quota
+    return Place(
+        windows.key(policy.scope, provider.name),
+        store,
+        Terms(
+            provider.rate.requests_per_minute,
+            provider.rate.tokens_per_minute,
+            kept.reserved_percent,
+            kept.observes,
+        ),
+        may_go_alone=store is None or kept.observes or not kept.deny_on_store_loss,
+    )
+
+
+def _of_class(found: document.ProviderClass, store: Store | None) -> Place:
+    return Place(
+        class_keys.window(found.name),
+        store,
+        Terms(
+            found.rate.requests_per_minute,
+            found.rate.tokens_per_minute,
+            found.quota.reserved_percent,
+        ),
+        may_go_alone=False,
+    )
 
 
 class Rates:

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from embedding_contract import document, money
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
-from embedding_sidecar.engine import inflight, provider_call
+from embedding_sidecar.engine import inflight
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.engine.provider_states import ApiKey
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
@@ -109,7 +110,7 @@ def _world(
     )
     service = Service(
         document=policy,
-        caller=provider_call.Caller(
+        caller=Caller(
             keys={it.name: ApiKey(current="sk-benchmark") for it in POLICY.providers},
             cache=cached,
             quota=quota.Quota(limits=limits, scope=POLICY.scope, store=store),

@@ -10,7 +10,7 @@ from embedding_sidecar import allowance, errors
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
 from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.answer import Answer
-from embedding_sidecar.engine.provider_call import Caller
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.engine.provider_states import ApiKey, ProviderStates
 from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.identity import access_tokens

@@ -15,6 +15,7 @@ from typing import Final
 from embedding_sidecar import errors
 from embedding_sidecar.cache import cache_entry
 from embedding_sidecar.engine import batches, breaker, failover, inflight, portions, provider_call
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.engine.learned_limits import Learned, Size
 from embedding_sidecar.translation import provider_api, vector_decoder
 
@@ -23,9 +24,7 @@ _TIMEOUT: Final = "timeout"
 _log = logging.getLogger(__name__)
 
 
-def split(
-    by: provider_call.Caller, request: portions.BatchRequest, keys: Sequence[str]
-) -> list[Sequence[str]]:
+def split(by: Caller, request: portions.BatchRequest, keys: Sequence[str]) -> list[Sequence[str]]:
     """The keys in batches that the provider takes at once."""
     if len(keys) <= 1:
         return [keys] if keys else []
@@ -44,7 +43,7 @@ class Batch:
     `over` receives the result just before the requests that wait for it.
     """
 
-    by: provider_call.Caller
+    by: Caller
     request: portions.BatchRequest
     inflight_call: inflight.InflightCall
     over: Callable[[inflight.CallResult | Exception], None] | None = None

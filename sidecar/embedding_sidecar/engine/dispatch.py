@@ -7,12 +7,13 @@ from typing import Final
 
 from embedding_sidecar import errors
 from embedding_sidecar.engine import batch_calls, inflight, portions, provider_call
+from embedding_sidecar.engine.caller import Caller
 
 PARTS_AT_ONCE: Final = 4
 """Batches of one request in flight; more would exhaust a provider's rate limit sooner."""
 
 
-def dispatch(by: provider_call.Caller, request: portions.BatchRequest) -> inflight.Waiter | None:
+def dispatch(by: Caller, request: portions.BatchRequest) -> inflight.Waiter | None:
     """Start calls for keys that have none; None while another request probes the provider."""
     wanted, others = _join(by.registry, request)
     name, known = request.candidate.provider.name, by.states.breaker
@@ -64,7 +65,7 @@ def _join(
 class _Queue:
     """The batches of a request that have not begun; `probes`: the first one is the probe."""
 
-    by: provider_call.Caller
+    by: Caller
     request: portions.BatchRequest
     waiting: deque[inflight.InflightCall]
     at_once: int

@@ -6,26 +6,22 @@ refuses the key in force, with a new access token where it refuses the old one, 
 """
 
 import logging
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Final
 
 from embedding_sidecar import errors, providers
-from embedding_sidecar.cache import tiered_cache
-from embedding_sidecar.engine import batches, breaker, failover, inflight, provider_states
+from embedding_sidecar.engine import batches, breaker, failover, inflight
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.quota.ceilings import WithCeiling
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.rate import learned
 from embedding_sidecar.rate.rates import Passage, ProviderRate
 from embedding_sidecar.telemetry import tracing
-from embedding_sidecar.telemetry.logs import Repeated
-from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
-ATTEMPT_SECONDS: Final = 30.0
 FOR_NOBODY: Final = errors.Unreachable("abandoned", billed=False)
 """The failure of a call that is not made because no request waits for it any more."""
 TOO_LATE: Final = errors.Unreachable("timeout", billed=False)
@@ -44,47 +40,6 @@ _log = logging.getLogger(__name__)
 
 Done = Callable[[vector_decoder.Vectors | Exception], None]
 """Receives the result of a call; raises nothing."""
-
-
-@dataclass(slots=True, eq=False, repr=False, kw_only=True)
-class Caller:
-    """The parts that all calls of one policy share.
-
-    `keys` and `tokens` are by the provider's name, absent where there is none; a provider has a key
-    or an identity with access tokens. `registry` and `states` outlive the policy's document.
-    `prices` are by the provider's name, in nano-dollars of a million tokens, empty where no limit
-    is in money. `attempt_seconds` is the longest that one call may take. `clock` is in seconds and
-    never goes back; `wall_clock` is Unix time in seconds, which entries of the cache are marked
-    with.
-    """
-
-    keys: Mapping[str, provider_states.ApiKey]
-    quota: Quota
-    upstream: provider_api.Upstream
-    observe: Metrics
-    cache: tiered_cache.TieredCache
-    registry: inflight.InflightCalls
-    prices: Mapping[str, int] = field(default_factory=dict)
-    ceilings: Mapping[str, WithCeiling] = field(default_factory=dict)
-    """The quotas of providers with a ceiling, by name; `quota` is that of all others."""
-    states: provider_states.ProviderStates = field(default_factory=provider_states.ProviderStates)
-    attempt_seconds: float = ATTEMPT_SECONDS
-    clock: Callable[[], float] = time.monotonic
-    wall_clock: Callable[[], float] = time.time
-    tokens: Mapping[str, access_tokens.TokenSource] = field(default_factory=dict)
-    repeated: Repeated = field(default_factory=Repeated)
-    rates: Mapping[str, ProviderRate] | None = None
-    """Limits per minute by the provider's name; None where the policy has none."""
-
-    def rate_of(self, name: str) -> ProviderRate | None:
-        """The limits per minute that a call to this provider waits for, if there are any.
-
-        They are the policy's, else those of the provider's own answers, while it takes no more.
-        """
-        if self.rates is not None and name in self.rates:
-            return self.rates[name]
-        learned = self.states.rates.get(name) if self.states.rates else None
-        return learned.waits if learned is not None and learned.holds else None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -155,22 +110,16 @@ class Call:
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
         drawn = partial(self._step, self._send if self.rate is None else self._wait)
+        price = self.by.price_of(self.candidate.provider.name)
         leave = self._quota.draw(
-            tokens=self.bound, done=drawn, background=self.background, price=self._price
+            tokens=self.bound, done=drawn, background=self.background, price=price
         )
         if leave is not None:
             self.cancel_step = leave
 
     @property
     def _quota(self) -> Quota | WithCeiling:
-        ceilings = self.by.ceilings
-        return (
-            ceilings.get(self.candidate.provider.name, self.by.quota) if ceilings else self.by.quota
-        )
-
-    @property
-    def _price(self) -> int:
-        return self.by.prices.get(self.candidate.provider.name, 0)
+        return self.by.quota_of(self.candidate.provider.name)
 
     def _step(self, step: Callable[[Any], None], said: Any) -> None:
         """Run a step; its callers are sockets and the event loop, which report to no request."""
@@ -419,22 +368,15 @@ class Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
-        self._quota.settle(
-            self.reservation,
-            billed=billed,
-            tokens=tokens if billed else 0,
-            price=self._price,
-        )
+        price = self.by.price_of(self.candidate.provider.name)
+        tokens_billed = tokens if billed else 0
+        self._quota.settle(self.reservation, billed=billed, tokens=tokens_billed, price=price)
         if self.passage is not None:
             self._end_passage(self.passage, tokens=tokens if outcome == _OK else self.bound)
         if self.span is not None:
             self.span.end(outcome=outcome)
-        self.by.observe.call(
-            provider=self.candidate.label,
-            model=self.ask.model,
-            outcome=outcome,
-            seconds=ended - started,
-        )
+        of, model = self.candidate.label, self.ask.model
+        self.by.observe.call(provider=of, model=model, outcome=outcome, seconds=ended - started)
 
     def _end_passage(self, passage: Passage, *, tokens: int) -> None:
         self.passage = None

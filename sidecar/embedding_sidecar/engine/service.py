@@ -13,10 +13,10 @@ from embedding_sidecar.engine import (
     dispatch,
     failover,
     portions,
-    provider_call,
     retry_schedule,
 )
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.caller import ATTEMPT_SECONDS, Caller
 from embedding_sidecar.engine.request_state import Found, RequestState
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.rate.rates import ProviderRate
@@ -30,7 +30,7 @@ _KEY_IS_MISSING: Final = errors.ConfigurationError(errors.KEY_MISSING)
 class Timing:
     """Time-outs in seconds: of a call to a provider, and of a request with all its calls."""
 
-    attempt_seconds: float = provider_call.ATTEMPT_SECONDS
+    attempt_seconds: float = ATTEMPT_SECONDS
     request_seconds: float = 50.0
 
     def of_request(self, chosen: contract.Provider) -> float:
@@ -52,7 +52,7 @@ class Service:
         self,
         *,
         document: contract.PolicyDocument,
-        caller: provider_call.Caller,
+        caller: Caller,
         timing: Timing = Timing(),
         share: Callable[[], float] = random.random,
     ) -> None:

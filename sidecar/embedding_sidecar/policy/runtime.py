@@ -26,13 +26,8 @@ from embedding_sidecar.cache import (
     redis_cache,
     tiered_cache,
 )
-from embedding_sidecar.engine import (
-    cached_answers,
-    inflight,
-    provider_call,
-    provider_states,
-    service,
-)
+from embedding_sidecar.engine import cached_answers, inflight, provider_states, service
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
@@ -153,7 +148,7 @@ class RuntimeFactory:
         self._drain_seconds = max(self._drain_seconds, longest + _BESIDES)
         made = service.Service(
             document=policy,
-            caller=provider_call.Caller(
+            caller=Caller(
                 keys=self._states.follow(policy, _usable_keys(loaded), now=time.monotonic()),
                 quota=counted,
                 upstream=calling,

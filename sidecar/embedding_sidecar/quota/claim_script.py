@@ -54,8 +54,8 @@ if not has_cost then
   limit[3] = -1
 end
 
--- Others may have written here. What cannot be is named in a reply of its own, nothing is granted
--- and nothing is written: what is right is not known any more.
+-- Others may have written here. A field that cannot be is named in a reply of its own. Nothing is
+-- granted or written then, as the right figures are not known any more.
 local function cannot_be(field) return {sequence, field} end
 local function figure(word, unit)
   local bound = most[unit or 1]

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.cache import generations, memory_cache, tiered_cache
-from embedding_sidecar.engine import inflight, provider_call
+from embedding_sidecar.engine import inflight
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.engine.request_state import Found
 from embedding_sidecar.engine.service import Service
 from embedding_sidecar.openai_format import cache_control
@@ -225,7 +226,7 @@ class Case:
         )
         self.service = Service(
             document=policy,
-            caller=provider_call.Caller(
+            caller=Caller(
                 keys={},
                 cache=self.cache,
                 quota=cast("Any", self.quota),

@@ -24,12 +24,12 @@ from embedding_sidecar.engine import (
     cached_answers,
     failover,
     inflight,
-    provider_call,
     provider_states,
     request_state,
     service,
 )
 from embedding_sidecar.engine.answer import Answer
+from embedding_sidecar.engine.caller import Caller
 from embedding_sidecar.openai_format import openai_json, request_headers
 from embedding_sidecar.policy import runtime
 from embedding_sidecar.quota import claims, leases
@@ -118,7 +118,7 @@ class World:
             loaded=loaded,
             service=service.Service(
                 document=DOCUMENT,
-                caller=provider_call.Caller(
+                caller=Caller(
                     keys={
                         it.name: provider_states.ApiKey(current=stand_in.KEY)
                         for it in DOCUMENT.providers

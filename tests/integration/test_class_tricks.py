@@ -442,10 +442,19 @@ def with_secret(**source):
     return made
 
 
+def mounted_beside(volume, path):
+    """A pod as the webhook makes it, with one more volume, which the sidecar mounts."""
+    made = injected()
+    made["spec"]["volumes"].append(volume)
+    made["spec"]["initContainers"][0]["volumeMounts"].append(
+        {"name": volume["name"], "mountPath": path}
+    )
+    return made
+
+
 SECRET = {"name": "s", "secret": {"secretName": OWNED}}
 SIDECAR = injected()["spec"]["initContainers"][0]
 CODE = {"name": "code", "configMap": {"name": "code"}}
-CODE_MOUNTED = [*SIDECAR["volumeMounts"], {"name": "code", "mountPath": "/usr/lib/python3.11"}]
 EXEC = {"exec": {"command": ["cat", f"{names.SECRETS_DIRECTORY}/{ENTRY}"]}}
 REFERENCE = {"name": OWNED, "key": ENTRY}
 DRIVER = {"driver": "csi.evil.example", "nodePublishSecretRef": {"name": OWNED}}
@@ -487,14 +496,17 @@ PODS = {
     "a sidecar with the key as its termination message": altered(
         terminationMessagePath=f"{names.SECRETS_DIRECTORY}/{ENTRY}"
     ),
-    "a sidecar with code of the tenant": {
-        "metadata": {},
-        "spec": {
-            **injected()["spec"],
-            "volumes": [*injected()["spec"]["volumes"], CODE],
-            "initContainers": [{**SIDECAR, "volumeMounts": CODE_MOUNTED}],
-        },
-    },
+    "a sidecar with code of the tenant": mounted_beside(CODE, "/usr/lib/python3.11"),
+    "a sidecar with code of the tenant by a detour": mounted_beside(
+        CODE, "/var/run/secrets/../../../usr/lib/python3.11"
+    ),
+    # A link to the key, made by the application, would be read as the token, and sent to Entra.
+    "a sidecar with a folder of the application for its token": mounted_beside(
+        {"name": names.VOLUME_IDENTITY, "emptyDir": {}}, names.IDENTITY_DIRECTORY
+    ),
+    "a sidecar with another volume for its token": mounted_beside(
+        {"name": "folder", "emptyDir": {}}, names.IDENTITY_DIRECTORY
+    ),
     "the key under the name of another": with_secret(**items((ENTRY, "provider-own"))),
     "a shared process namespace": injected(shareProcessNamespace=True),
     "the node's process namespace": injected(hostPID=True),
@@ -516,6 +528,13 @@ def test_pod_is_refused_with(shop, trick):
 
 def test_pod_as_it_is_injected_is_accepted(shop):
     create(shop.tenant, shop.namespace, injected())
+
+
+def test_pod_with_identity_is_accepted(shop):
+    """As it is injected where a provider is called by the pod's identity."""
+    sources = [{"serviceAccountToken": {"audience": names.AZURE_AUDIENCE, "path": "azure"}}]
+    volume = {"name": names.VOLUME_IDENTITY, "projected": {"sources": sources}}
+    create(shop.tenant, shop.namespace, mounted_beside(volume, names.IDENTITY_DIRECTORY))
 
 
 def test_pod_with_other_secrets_is_accepted(shop):

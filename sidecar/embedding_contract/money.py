@@ -16,6 +16,9 @@ MAX_NANOS: Final = 10**15
 """No limit in money is larger; the same bound as in the resource."""
 PRICED_TOKENS: Final = 1_000_000
 """The number of tokens that a price is for."""
+PRICE: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,8})?")
+"""US dollars for a million tokens that can be counted; a price in thousandths of a cent has eight
+decimals."""
 _AMOUNT: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
 
 

@@ -1,13 +1,8 @@
 """Prices of a policy's providers, as its limits in money count them."""
 
-import re
 from collections.abc import Mapping
-from typing import Final
 
 from embedding_contract import document, json_fields, money
-
-_PRICE: Final = re.compile(r"[0-9]{1,7}(\.[0-9]{1,8})?")
-"""US dollars for a million tokens; a price in thousandths of a cent has eight decimals."""
 
 
 def of(policy: document.PolicyDocument) -> Mapping[str, int]:
@@ -43,6 +38,6 @@ def checked(written: str) -> str:
     Raises:
         ValueError: the text is none.
     """
-    if not _PRICE.fullmatch(written):
+    if not money.PRICE.fullmatch(written):
         raise ValueError('must be an amount in US dollars such as "0.02"')
     return written

@@ -79,6 +79,21 @@ def test_limit_in_money_without_known_price_stops_start(model, variable):
         read(**own, EMBEDDING_DAILY_COST="1")
 
 
+@pytest.mark.parametrize(
+    ("address", "variable"),
+    [
+        ("OPENAI_BASE_URL", "EMBEDDING_PRICE_PER_MILLION_TOKENS"),
+        ("VOYAGE_BASE_URL", "EMBEDDING_BACKUP_PRICE_PER_MILLION_TOKENS"),
+    ],
+)
+def test_list_price_does_not_count_at_another_address(address, variable):
+    own = {address: "https://gateway.example/v1", "EMBEDDING_BACKUP_PROVIDER": "voyage"}
+    assert read(**own)
+    with pytest.raises(variables.InvalidSetting, match=f"^{variable}: "):
+        read(**own, EMBEDDING_DAILY_COST="1")
+    assert read(**own, EMBEDDING_DAILY_COST="1", **{variable: "0.5"})
+
+
 def test_environment_is_document_like_any_other():
     policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", REDIS_URL="redis://:pw@h").document
     assert document.parse(document.dump(policy)) == policy

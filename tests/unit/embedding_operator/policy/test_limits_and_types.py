@@ -112,6 +112,15 @@ def test_listed_price_is_not_written_where_cost_has_no_limit():
     assert made(entry()).providers[0].price_per_million_tokens is None
 
 
+def test_price_that_sidecars_refuse_to_count_is_refused():
+    """Else the policy would be accepted, and no sidecar would obey it."""
+    with pytest.raises(errors.InvalidPolicy, match="too high") as refusal:
+        cost_limited(entry(pricePerMillionTokens="10000000"))
+    assert refusal.value.reason == "PriceTooHigh"
+    found = cost_limited(entry(pricePerMillionTokens="9999999.000001"))
+    assert found.providers[0].price_per_million_tokens == "9999999.000001"
+
+
 @pytest.mark.parametrize(
     "unpriced",
     [

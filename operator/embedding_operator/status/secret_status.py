@@ -12,12 +12,18 @@ from typing import Any, Final
 from embedding_operator.errors import Problem
 from embedding_operator.kube.conditions import Verdict, few
 from embedding_operator.policy import classes
-from embedding_operator.policy.provider_guard import HOST_NOT_ALLOWED, SECRET_NOT_USABLE
+from embedding_operator.policy.provider_guard import (
+    HOST_NOT_ALLOWED,
+    SECRET_NOT_USABLE,
+    SECRET_OF_OPERATOR,
+)
 
 CONDITION: Final = "SecretsSynced"
 PATH_NOT_ALLOWED: Final = "PathNotAllowed"
 NOT_READ: Final = "NotReadYet"
-_REFUSALS: Final = frozenset({PATH_NOT_ALLOWED, HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
+_REFUSALS: Final = frozenset(
+    {PATH_NOT_ALLOWED, HOST_NOT_ALLOWED, SECRET_NOT_USABLE, SECRET_OF_OPERATOR}
+)
 _WITHHELD: Final = frozenset({HOST_NOT_ALLOWED, SECRET_NOT_USABLE})
 OF_CLASSES: Final = frozenset(
     {
@@ -29,6 +35,8 @@ OF_CLASSES: Final = frozenset(
 )
 """Reasons for which values of a ClusterEmbeddingProvider leave the Secret; watches announce their
 end."""
+_REMOVED: Final = OF_CLASSES | {SECRET_OF_OPERATOR}
+"""Reasons for which values leave the Secret, whatever the chart's values are."""
 PATHS_SHOWN: Final = 32
 
 
@@ -118,7 +126,7 @@ def _problem(secrets: Secrets) -> Verdict:
     is_withheld = any(it.reason in _WITHHELD for it in problems)
     if is_withheld:
         message += " The Secret leaves out values that the chart's providers values forbid."
-    is_removed = any(it.reason in OF_CLASSES for it in problems)
+    is_removed = any(it.reason in _REMOVED for it in problems)
     values = "Other values" if secrets.deleted or is_withheld or is_removed else "Values"
     return Verdict("False", problems[0].reason, f"{message} {values} already in a Secret stay.")
 

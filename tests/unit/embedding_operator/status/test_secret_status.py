@@ -104,6 +104,12 @@ def test_refusal_of_guard_comes_first():
     assert found.message == "not secret/bank; no K. Values already in a Secret stay."
 
 
+def test_value_from_secret_of_operator_is_not_said_to_stay():
+    found = verdict(Problem("KeyMissing", "no K"), Problem("SecretOfOperator", "embedding-b"))
+    assert found.reason == "SecretOfOperator"
+    assert found.message == "embedding-b; no K. Other values already in a Secret stay."
+
+
 def test_deleted_secret_is_named():
     found = verdict(Problem("VersionDeleted", "it is deleted"), deleted=("app",))
     assert found.message == (

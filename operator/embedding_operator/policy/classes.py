@@ -50,10 +50,7 @@ class Classes:
         try:
             found = provider_class.parse(raw)
         except errors.InvalidPolicy:
-            message = (
-                f"ClusterEmbeddingProvider {name} is not valid; its condition Accepted says why"
-            )
-            raise errors.InvalidPolicy("", message, reason=CLASS_NOT_ACCEPTED) from None
+            raise _not_accepted(name) from None
         if not found.allows(self.labels):
             message = (
                 f"ClusterEmbeddingProvider {name} may not be used in namespace {self.namespace}:"
@@ -86,7 +83,9 @@ def resolve(wanted: EmbeddingPolicy, classes: Classes) -> EmbeddingPolicy:
             if entry.ref is not None:
                 found = used[entry.ref] = classes.get(entry.ref)
                 field = "model"
-                made = complete(entry, found, _model(entry, found))
+                model = _model(entry, found)
+                field = "ref"
+                made = _valid(complete(entry, found, model))
         except errors.InvalidPolicy as error:
             path = f"spec.providers[{index}].{field}"
             refused.append(Unresolved(path, str(error), error.reason))
@@ -98,6 +97,24 @@ def resolve(wanted: EmbeddingPolicy, classes: Classes) -> EmbeddingPolicy:
         classes=tuple(used.values()),
         unresolved=next(iter(refused), conflict),
     )
+
+
+def _not_accepted(name: str) -> errors.InvalidPolicy:
+    message = f"ClusterEmbeddingProvider {name} is not valid; its condition Accepted says why"
+    return errors.InvalidPolicy("", message, reason=CLASS_NOT_ACCEPTED)
+
+
+def _valid(made: Provider) -> Provider:
+    """A complete entry whose class has all that its type needs.
+
+    Raises:
+        errors.InvalidPolicy: it has not, and the policy's author cannot mend it.
+    """
+    try:
+        provider.check(made, "spec")
+    except errors.InvalidPolicy:
+        raise _not_accepted(made.ref or "") from None
+    return made
 
 
 def _model(entry: Provider, found: ProviderClass) -> Model:
@@ -154,13 +171,16 @@ def check(found: ProviderClass) -> None:
     for index, model in enumerate(found.models):
         made = complete(_entry(found.name), found, model)
         provider.check(made, "spec")
-        if found.limits_cost and provider.price(made) is None:
+        if not found.limits_cost:
+            continue
+        path, price = f"spec.models[{index}].pricePerMillionTokens", provider.price(made)
+        if price is None:
             message = (
                 f"the price of {found.kind}/{model.name} is unknown, so spec.perPolicy cannot limit"
                 ' its cost; write the US dollars of a million tokens, for example "0.02", or "0"'
             )
-            path = f"spec.models[{index}].pricePerMillionTokens"
             raise errors.InvalidPolicy(path, message, reason="PriceUnknown")
+        provider.check_price(made, price, path)
 
 
 def _entry(name: str) -> Provider:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from embedding_contract import document, money, names
+from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.kube import ownership
 from embedding_operator.policy import alerts, provider, provider_class, quota, reference
@@ -249,13 +249,9 @@ def _document_provider(policy: EmbeddingPolicy, it: Provider, path: str) -> docu
     counted = provider.price(it)
     if it.is_complete and counted is None:
         raise _price_unknown(it, path)
-    if counted is not None and not money.PRICE.fullmatch(counted):
+    if counted is not None:
         field = "pricePerMillionTokens" if it.ref is None else "ref"
-        message = (
-            f"the price of {it.kind}/{it.model}, {counted} US dollars for a million tokens, is too"
-            " high to limit its cost: write at most 9999999"
-        )
-        raise errors.InvalidPolicy(f"{path}.{field}", message, reason="PriceTooHigh")
+        provider.check_price(it, counted, f"{path}.{field}")
     return provider.to_document(it, path, price=counted)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from embedding_contract import document, names, prices, provider_terms
+from embedding_contract import document, money, names, prices, provider_terms
 from embedding_operator import errors
 from embedding_operator.policy import reference
 from embedding_operator.policy.reference import Reference
@@ -212,6 +212,20 @@ def price(provider: Provider) -> str | None:
         region=provider.region,
         named=provider.price_per_million_tokens,
     )
+
+
+def check_price(provider: Provider, counted: str, path: str) -> None:
+    """Refuse a price, written at `path`, that sidecars do not count by.
+
+    Raises:
+        errors.InvalidPolicy: the message names the model.
+    """
+    if not money.PRICE.fullmatch(counted):
+        message = (
+            f"the price of {provider.kind}/{provider.model}, {counted} US dollars for a million"
+            " tokens, is too high to limit its cost: write at most 9999999"
+        )
+        raise errors.InvalidPolicy(path, message, reason="PriceTooHigh")
 
 
 def requires(provider: Provider) -> set[str]:

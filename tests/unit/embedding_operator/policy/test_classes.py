@@ -375,3 +375,27 @@ def test_entry_of_class_is_known_by_its_prefix(entry, name):
 def test_no_name_of_policys_provider_makes_entry_of_class():
     for name in ("class-key-openai", "x", "key-openai"):
         assert classes.of_entry(names.secret_provider_key(name)) is None
+
+
+# --- a class that is not valid is its own fault, and not the policy's
+
+
+def test_class_that_lacks_what_its_type_needs_is_named_and_not_a_field_of_the_policy():
+    wrong = provider_classes.raw(type="Bedrock", region="eu-central-1", models=[{"model": "x"}])
+    with pytest.raises(errors.InvalidPolicy, match=r"^spec\.model: "):
+        classes.check(provider_class.parse(wrong))
+    problem = refusal(resolved({"ref": "openai"}, found=[wrong]))
+    assert problem.reason == "ClassNotAccepted"
+    assert problem.message.startswith("spec.providers[0].ref: ClusterEmbeddingProvider openai ")
+
+
+def test_class_with_price_that_sidecars_refuse_to_count_is_refused():
+    dear = provider_classes.raw(
+        models=[{"model": "m", "pricePerMillionTokens": "1" * 9}],
+        perPolicy={"daily": {"cost": "1"}},
+        redis={"url": "redis://limits/0"},
+    )
+    with pytest.raises(errors.InvalidPolicy) as error:
+        classes.check(provider_class.parse(dear))
+    assert error.value.reason == "PriceTooHigh"
+    assert str(error.value).startswith("spec.models[0].pricePerMillionTokens: ")

@@ -380,7 +380,7 @@ def test_no_name_of_policys_provider_makes_entry_of_class():
 # --- a class that is not valid is its own fault, and not the policy's
 
 
-def test_class_that_lacks_what_its_type_needs_is_named_and_not_a_field_of_the_policy():
+def test_class_that_lacks_what_its_type_needs_is_named_by_its_policy():
     wrong = provider_classes.raw(type="Bedrock", region="eu-central-1", models=[{"model": "x"}])
     with pytest.raises(errors.InvalidPolicy, match=r"^spec\.model: "):
         classes.check(provider_class.parse(wrong))

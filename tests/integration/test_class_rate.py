@@ -109,7 +109,7 @@ def test_rate_of_class_is_shared_by_policies_of_two_namespaces(server, called):
         assert asked.keys("*") == [class_keys.window("openai").encode()]
 
 
-def test_own_rate_of_policy_counts_beside_the_class_s(server, called):
+def test_own_rate_of_policy_counts_beside_that_of_class(server, called):
     """What the class refuses goes back to the policy's own window, and the other way round."""
     own = provider_terms.Rate(requests_per_minute=3)
     spend(8, loaded(url_of(server), own=own))

@@ -62,15 +62,16 @@ def platform(api_server):
         "sidecarImage.repository=sidecar,sidecarImage.tag=1",
     )
     guard = [it for it in yaml.safe_load_all(rendered) if it]
-    # Another file's may still be on its way out.
-    api_server("wait", "--for=delete", f"namespace/{reconciling.SYSTEM}", "--timeout=60s")
-    api_server("create", "namespace", reconciling.SYSTEM)
+    # Kept, as other files of the same server share it, and a deleted one would stay Terminating.
+    api_server.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": reconciling.SYSTEM}}
+    )
     write(api_server, "secret", "openai", reconciling.SYSTEM, {"KEY": KEY})
     api_server.apply(*guard)
     yield api_server
     for it in reversed(guard):
         api_server("delete", it["kind"], it["metadata"]["name"])
-    api_server("delete", "namespace", reconciling.SYSTEM, "--wait=false")
+    api_server("delete", "secret", "openai", "-n", reconciling.SYSTEM)
 
 
 class Shop:

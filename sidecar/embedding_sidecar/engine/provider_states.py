@@ -1,8 +1,9 @@
 """The state of the providers, which outlives an edit of the policy.
 
 A provider is the same after an edit if scope, name, type, address and class are: then its breaker,
-its keys, and the facts learned from its answers stay. A class's key is so never used beside it. Facts about a model are forgotten when the model
-changes, and facts about a key when the key changes.
+its keys, and the facts learned from its answers stay. So no class's key is tried by a provider that
+is not of the class. Facts about a model are forgotten when the model changes, and facts about a key
+when the key changes.
 """
 
 from collections import defaultdict

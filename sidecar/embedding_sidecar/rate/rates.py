@@ -214,11 +214,13 @@ class Rates:
     def obey(self, places: Mapping[str, Sequence[Place]]) -> Mapping[str, ProviderRate]:
         """The rates by provider's name, given its windows; apply other limits from now on.
 
-        A window that no provider has any more limits nothing, for the calls that still wait there.
+        A policy's window that no provider has any more limits nothing, for the calls that still
+        wait there. That of a class goes on as it is: it is other policies', too, and an edit by a
+        tenant must not let all go at once.
         """
         named = {place.key: place for them in places.values() for place in them}
         for key, draws in list(self._draws.items()):
-            if key not in named:
+            if key not in named and not class_keys.is_window(key):
                 draws.release()
                 del self._draws[key]
         for key, place in named.items():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedding_contract import class_keys
 from embedding_sidecar import errors
 from embedding_sidecar.rate import draws, rates
 from embedding_sidecar.rate.draws import Draws, Place
@@ -507,6 +508,18 @@ def test_limit_that_is_gone_frees_those_that_wait(world):
     assert pod.order == [0]
     assert held.obey({"main": []}) == {}
     world.run(lambda: None, seconds=0.1)
+    assert pod.order == [0, 1, 2]
+
+
+def test_class_s_window_that_policy_drops_frees_nobody(world):
+    held = rates.Rates(clock=world.loop.time)
+    place = Place(class_keys.window("c"), world.store, Terms(calls=1), may_go_alone=False)
+    pod = Pod(world.loop, held.obey({"main": [place]})["main"], [])
+    world.run(calls(pod, 3), seconds=0.5)
+    assert held.obey({}) == {}
+    world.run(lambda: None, seconds=0.5)
+    assert pod.order == [0]
+    world.run(lambda: None, seconds=2 * CYCLE + 2)
     assert pod.order == [0, 1, 2]
 
 

@@ -94,7 +94,7 @@ class TokenSource:
         The returned callback cancels that.
         """
         is_due = self.token == refused and self._loop.time() - self._began_at >= AGAIN_SECONDS
-        if not is_due:
+        if not is_due or self._task.done():
             return self._loop.call_soon(done).cancel
         self._asked.set()
         over = self._next()
@@ -102,10 +102,11 @@ class TokenSource:
         return over.cancel
 
     async def close(self) -> None:
-        """End the renewals; the token stays."""
+        """End the renewals; the token stays, and nobody waits for another one."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        self._wake()
 
     def _next(self) -> "asyncio.Future[None]":
         """The end of the exchange that is under way or begins next."""

@@ -136,10 +136,10 @@ class ProviderRate:
         passage.begin()
         return passage
 
-    @property
-    def tokens(self) -> int | None:
-        """The most tokens that one call may take; None without such a limit."""
-        limits = [it.terms.tokens for it in self._windows if not it.terms.observes]
+    def tokens(self, *, background: bool) -> int | None:
+        """The most tokens that one call of this class may take; None without such a limit."""
+        enforced = [it.terms for it in self._windows if not it.terms.observes]
+        limits = [windows.most(it, background=background)[1] for it in enforced]
         return min([it for it in limits if it is not None], default=None)
 
 

@@ -200,6 +200,27 @@ def test_refused_token_is_not_replaced_twice_within_30_seconds(held):
     assert len(held.entra.issued) == 1
 
 
+@pytest.mark.parametrize("closes_first", [True, False])
+def test_source_that_is_closed_lets_no_call_wait(held, closes_first):
+    assert held.obstacle() is None
+    held.loop.pass_time(access_tokens.AGAIN_SECONDS)
+    held.entra.delay_seconds = 1e6
+
+    async def come() -> None:
+        told = asyncio.Event()
+        if closes_first:
+            await held.source.close()
+        held.source.renew(held.source.token, done=told.set)
+        await asyncio.sleep(0.1)
+        if not closes_first:
+            await held.source.close()
+        await told.wait()
+
+    before = held.loop.time()
+    held.loop.run_until_complete(come())
+    assert held.loop.time() - before < 1
+
+
 def test_older_token_that_is_refused_replaces_nothing(held):
     held.loop.pass_time(40)
     held.renew("an older one")

@@ -7,6 +7,7 @@ import pytest
 from embedding_contract import document, provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.identity import access_tokens
+from embedding_sidecar.identity import entra as entra_read
 from tests.fakes import entra
 from tests.fakes.entra import Entra
 from tests.parts import virtual_time
@@ -167,6 +168,27 @@ def test_slow_endpoint_is_waited_for_as_long_as_caller_has(tmp_path):
     assert held.loop.time() == pytest.approx(2.0)
     assert held.obstacle(10.0) is None
     assert held.loop.time() == pytest.approx(5.0)
+
+
+def test_error_in_another_form_is_refusal_and_ends_no_renewals(tmp_path):
+    # Azure's gateways and proxies answer with an object.
+    fault = (400, {}, {"error": {"code": "BadRequest", "message": "no such path"}})
+    held = Held(tmp_path, endpoint=Entra(fault=fault))
+    assert held.obstacle().reason == "identity_refused"
+    held.entra.fault = None
+    held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
+    assert held.source.token == held.entra.issued[0]
+
+
+def test_fault_of_program_is_told_and_ends_no_renewals(tmp_path, monkeypatch):
+    held, seen = Held(tmp_path), []
+    held.loop.set_exception_handler(lambda _, told: seen.append(told["exception"]))
+    with monkeypatch.context() as patched:
+        patched.setattr(entra_read, "read", lambda *_, **__: {}["token"])
+        assert held.obstacle().reason == "identity_unreachable"
+    held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
+    assert held.source.token is not None
+    assert len(seen) == 1
 
 
 def test_known_problem_is_told_at_once(tmp_path):

@@ -237,7 +237,8 @@ class Draws:
 
     def _patience(self) -> float:
         """Seconds until the first of them does not wait any more."""
-        ends = min([draw.waits_until for draw in self._waiting()], default=math.inf)
+        waiting = [draw.waits_until for draw in self._waiting() if not draw.is_told]
+        ends = min(waiting, default=math.inf)
         return max(0.0, ends - self._clock()) + 0.001
 
     async def _draw(self, batch: Sequence[Draw]) -> float | None:

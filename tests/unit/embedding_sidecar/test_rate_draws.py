@@ -492,6 +492,20 @@ def test_store_that_is_away_refuses_nothing_while_observing(world):
     assert pod.order == [0, 1, 2]
 
 
+def test_observed_calls_that_are_counted_under_enforcing_ask_store_rarely(world):
+    pod = world.pod(Terms(calls=1, observes=True))
+    place = Place(f"{KEY}0", world.store, Terms(calls=1), may_go_alone=False)
+
+    def act():
+        calls(pod, 3, within=1)()
+        pod.queues[0].obey(place)
+
+    # They have gone, and are counted when they fit.
+    world.run(act, seconds=30)
+    assert pod.order == [0, 1, 2]
+    assert len(world.store.messages) < 40
+
+
 def test_higher_limit_frees_those_that_wait(world):
     pod = world.pod(Terms(calls=1))
     world.run(calls(pod, 3), seconds=0.5)

@@ -79,6 +79,20 @@ def test_limit_in_money_without_known_price_stops_start(model, variable):
         read(**own, EMBEDDING_DAILY_COST="1")
 
 
+@pytest.mark.parametrize(
+    ("address", "variable"),
+    [
+        ("OPENAI_BASE_URL", "EMBEDDING_PRICE_PER_MILLION_TOKENS"),
+        ("VOYAGE_BASE_URL", "EMBEDDING_BACKUP_PRICE_PER_MILLION_TOKENS"),
+    ],
+)
+def test_list_price_counts_at_vendor_s_own_address_only(address, variable):
+    own = {address: "https://gateway/v1", "EMBEDDING_BACKUP_PROVIDER": "voyage"}
+    with pytest.raises(variables.InvalidSetting, match=f"^{variable}: "):
+        read(**own, EMBEDDING_DAILY_COST="1")
+    assert "5" in prices_of(read(**own, EMBEDDING_DAILY_COST="1", **{variable: "5"}))
+
+
 def test_environment_is_document_like_any_other():
     policy = read(EMBEDDING_BACKUP_PROVIDER="voyage", REDIS_URL="redis://:pw@h").document
     assert document.parse(document.dump(policy)) == policy

@@ -150,7 +150,7 @@ class Batch:
         name, now = candidate.provider.name, self.by.clock()
         if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
             return came
-        if failover.is_own_rate(came):
+        if failover.is_own_rate(came) or isinstance(came, errors.NotGranted):
             # It was not asked, so nothing is known of it.
             return came.as_value()
         if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:

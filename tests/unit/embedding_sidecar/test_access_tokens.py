@@ -172,8 +172,8 @@ def test_slow_endpoint_is_waited_for_as_long_as_caller_has(tmp_path):
 
 def test_error_in_another_form_is_refusal_and_ends_no_renewals(tmp_path):
     # Azure's gateways and proxies answer with an object.
-    fault = (400, {}, {"error": {"code": "BadRequest", "message": "no such path"}})
-    held = Held(tmp_path, endpoint=Entra(fault=fault))
+    said = {"error": {"code": "BadRequest", "message": "no such path"}}
+    held = Held(tmp_path, endpoint=Entra(fault=(400, {}, said)))
     assert held.obstacle().reason == "identity_refused"
     held.entra.fault = None
     held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
@@ -183,8 +183,12 @@ def test_error_in_another_form_is_refusal_and_ends_no_renewals(tmp_path):
 def test_fault_of_program_is_told_and_ends_no_renewals(tmp_path, monkeypatch):
     held, seen = Held(tmp_path), []
     held.loop.set_exception_handler(lambda _, told: seen.append(told["exception"]))
+
+    def read(*_, **__):
+        raise KeyError
+
     with monkeypatch.context() as patched:
-        patched.setattr(entra_read, "read", lambda *_, **__: {}["token"])
+        patched.setattr(entra_read, "read", read)
         assert held.obstacle().reason == "identity_unreachable"
     held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
     assert held.source.token is not None

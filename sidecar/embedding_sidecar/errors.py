@@ -13,6 +13,7 @@
     │   │       └── WrongSize       vectors of another size than was asked for
     │   ├── OutOfCredit         402, or a 429 of that meaning: out of credit; waiting is no use
     │   ├── ConfigurationError  401, or 403 in its own form, or no key: a person must act
+    │   ├── NotGranted          the platform's limits let no call to it go, and it was not asked
     │   ├── Declined            other 4xx, redirects: this text's, until other texts fail too
     │   └── UnsupportedInput    the provider takes no such request, and was not asked
     └── StoreAway             Redis did not answer in time: go on without it, or refuse
@@ -207,6 +208,20 @@ class UnsupportedInput(_NotBilled):
     def __init__(self, reason: str, *, obstacle: str) -> None:
         super().__init__(reason)
         self.obstacle = obstacle
+
+
+class NotGranted(_NotBilled):
+    """The platform lets this policy make no call to it now, and it was not asked.
+
+    `refusal` is for the caller, where no other provider may answer.
+    """
+
+    kind = "exhausted"
+
+    def __init__(self, refusal: Refused) -> None:
+        super().__init__("not_granted", retry_after_seconds=refusal.retry_after_seconds)
+        self.refusal = refusal
+        self.words = refusal.message
 
 
 class StoreAway(SidecarError):  # noqa: N818 - as above

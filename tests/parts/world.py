@@ -16,6 +16,7 @@ from embedding_sidecar.engine.service import Service, Timing
 from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format.cache_control import DEFAULT
 from embedding_sidecar.quota import claims, leases
+from embedding_sidecar.quota.ceilings import WithCeiling
 from embedding_sidecar.rate.draws import Place
 from embedding_sidecar.rate.rates import Rates
 from embedding_sidecar.translation import provider_api
@@ -162,6 +163,7 @@ class World:
         login=None,
         share=lambda: 1.0,
         rates=None,
+        ceilings=None,
     ) -> None:
         self.document = document.PolicyDocument(
             namespace=namespace,
@@ -198,6 +200,10 @@ class World:
                 },
                 cache=self.cache,
                 quota=cast("Any", self.quota),
+                ceilings={
+                    name: WithCeiling(cast("Any", self.quota), cast("Any", it), class_name="c")
+                    for name, it in (ceilings or {}).items()
+                },
                 upstream=self.net,
                 observe=cast("Any", self.seen),
                 registry=self.registry,

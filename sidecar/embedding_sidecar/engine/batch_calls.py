@@ -31,8 +31,9 @@ def split(by: Caller, request: portions.BatchRequest, keys: Sequence[str]) -> li
     chosen = request.candidate.provider
     limits = portions.limits(chosen, by.states, now=by.clock())
     rate = request.rate
-    if rate is not None and rate.tokens is not None:
-        limits = replace(limits, tokens=min(rate.tokens, limits.tokens or rate.tokens))
+    most = None if rate is None else rate.tokens(background=request.background)
+    if most is not None:
+        limits = replace(limits, tokens=min(most, limits.tokens or most))
     return [keys[it.start : it.stop] for it in batches.split(portions.of(request, keys), limits)]
 
 
@@ -99,8 +100,9 @@ class Batch:
             waits_until=request.waits_until,
             done=partial(self._came, part, keys),
         ).start()
-        if inflight_call.sent and len(inflight_call.keys) == 1:
-            # No other call follows; one that waits for the quota may take longer.
+        is_renewable = request.candidate.provider.name in self.by.tokens
+        if inflight_call.sent and len(inflight_call.keys) == 1 and not is_renewable:
+            # No other call follows; one that waits for the quota, or a token, may take longer.
             inflight_call.deadline = until
 
     def _came(
@@ -148,7 +150,7 @@ class Batch:
         name, now = candidate.provider.name, self.by.clock()
         if came is provider_call.FOR_NOBODY or came is provider_call.TOO_LATE:
             return came
-        if failover.is_own_rate(came):
+        if failover.is_own_rate(came) or isinstance(came, errors.NotGranted):
             # It was not asked, so nothing is known of it.
             return came.as_value()
         if isinstance(came, errors.WrongSize) and candidate.provider.dimensions is None:

@@ -223,7 +223,7 @@ def final_error(
     """The error when no provider answered: `failures` by provider, in the order they were tried.
 
     An unsupported or rejected request counts as such only where all providers say so: another
-    one, asked again later, may answer.
+    one, asked again later, may answer. Likewise the platform's refusal.
     """
     reasons = "; ".join(f"{name}: {_reason(it)}" for name, it in failures.items())
     failed = {
@@ -231,8 +231,9 @@ def final_error(
         for name, it in failures.items()
         if isinstance(it, errors.ProviderFailed) and not isinstance(it, errors.UnsupportedInput)
     }
-    if not failed:
-        return _rejection(failures)
+    refusals = [it.refusal for it in failed.values() if isinstance(it, errors.NotGranted)]
+    if len(refusals) == len(failed):
+        return refusals[0] if refusals else _rejection(failures)
     waits = [it.retry_after_seconds for it in failed.values() if it.retry_after_seconds is not None]
     wait = min(waits, default=None)
     kinds = {type(it) for it in failed.values()}
@@ -244,7 +245,7 @@ def final_error(
             kind="insufficient_quota",
             should_retry=False,
         )
-    if kinds <= {errors.RateLimited, errors.OutOfCredit}:
+    if kinds <= {errors.RateLimited, errors.OutOfCredit, errors.NotGranted}:
         return errors.Unavailable(
             f"Every provider that may answer is used up ({reasons}).",
             code="rate_limit_exceeded",

@@ -1,8 +1,9 @@
 """The state of the providers, which outlives an edit of the policy.
 
-A provider is the same after an edit if scope, name, type and address are: then its breaker, its
-keys, and the facts learned from its answers stay. Facts about a model are forgotten when the model
-changes, and facts about a key when the key changes.
+A provider is the same after an edit if scope, name, type, address and class are: then its breaker,
+its keys, and the facts learned from its answers stay. So no class's key is tried by a provider that
+is not of the class. Facts about a model are forgotten when the model changes, and facts about a key
+when the key changes.
 """
 
 from collections import defaultdict
@@ -78,7 +79,8 @@ class ProviderStates:
         """
         holders, models = self._holders, self._models
         self._holders = {
-            it.name: (policy.scope, it.name, it.kind, it.base_url) for it in policy.providers
+            it.name: (policy.scope, it.name, it.kind, it.base_url, it.class_name)
+            for it in policy.providers
         }
         self._models = {it.name: it.model for it in policy.providers}
         for name in holders.keys() | self._holders.keys():

@@ -128,6 +128,8 @@ class RequestState:
             is_theirs = isinstance(result.failure, errors.Declined) and len(
                 inflight_call.keys
             ) > len(missing.keys() & set(inflight_call.keys))
+            # Nor is one of the other request's class, which may have been background.
+            is_theirs = is_theirs or isinstance(result.failure, errors.NotGranted)
             if of_this and not is_theirs and isinstance(result.failure, errors.ProviderFailed):
                 failures.append(result.failure)
         if self._parts[candidate.space].is_mixed() and not self._distrust(candidate.space):

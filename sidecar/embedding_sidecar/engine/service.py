@@ -238,11 +238,12 @@ class Service:
             for places in missing.values():
                 if batches.is_longer(state.ask.items[places[0]], tokens=most_tokens):
                     return failover.too_long(candidate, places[0], most_tokens)
-        if rate is not None and rate.tokens is not None:
+        most = None if rate is None else rate.tokens(background=state.background)
+        if most is not None:
             bounds = batches.most_tokens(state.ask)
             for places in missing.values():
-                if bounds[places[0]] > rate.tokens:
-                    return failover.over_rate(candidate, places[0], rate.tokens)
+                if bounds[places[0]] > most:
+                    return failover.over_rate(candidate, places[0], most)
         items = [state.ask.items[places[0]] for places in missing.values()]
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 

@@ -94,7 +94,7 @@ class TokenSource:
         The returned callback cancels that.
         """
         is_due = self.token == refused and self._loop.time() - self._began_at >= AGAIN_SECONDS
-        if not is_due:
+        if not is_due or self._task.done():
             return self._loop.call_soon(done).cancel
         self._asked.set()
         over = self._next()
@@ -102,10 +102,11 @@ class TokenSource:
         return over.cancel
 
     async def close(self) -> None:
-        """End the renewals; the token stays."""
+        """End the renewals; the token stays, and nobody waits for another one."""
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        self._wake()
 
     def _next(self) -> "asyncio.Future[None]":
         """The end of the exchange that is under way or begins next."""
@@ -120,7 +121,8 @@ class TokenSource:
             self._began_at = self._loop.time()
             try:
                 token = await self._exchange()
-            except errors.ProviderFailed as problem:
+            except Exception as fault:  # noqa: BLE001 - whatever it is, calls wait for a token
+                problem = self._problem_of(fault)
                 wait = min(FIRST_BACKOFF_SECONDS * 2**failed, MOST_BACKOFF_SECONDS)
                 failed = min(failed + 1, 10)
                 # Between half and all of it, so that pods that failed together do not retry so.
@@ -138,6 +140,14 @@ class TokenSource:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._asked.wait()
+
+    def _problem_of(self, fault: Exception) -> errors.ProviderFailed:
+        if isinstance(fault, errors.ProviderFailed):
+            return fault
+        self._loop.call_exception_handler(
+            {"message": "an access token could not be asked for", "exception": fault}
+        )
+        return entra.unreachable()
 
     def _fail(self, problem: errors.ProviderFailed) -> None:
         before, self.problem = self.word, problem.as_value()
@@ -174,11 +184,9 @@ class TokenSource:
             raise
         if isinstance(said, provider_api.HttpAnswer):
             return entra.read(said, now=self._wall_clock())
-        if not isinstance(said, errors.ProviderFailed):
-            self._loop.call_exception_handler(
-                {"message": "an access token could not be asked for", "exception": said}
-            )
-        raise entra.unreachable()
+        if isinstance(said, errors.ProviderFailed):
+            raise entra.unreachable()
+        raise said
 
     def _assertion(self) -> str:
         try:

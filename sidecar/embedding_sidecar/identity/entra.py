@@ -92,7 +92,7 @@ def read(answer: provider_api.HttpAnswer, *, now: float) -> AccessToken:
         answer.status >= _LOWEST_SERVER_ERROR
         or answer.status < _LOWEST_REFUSAL
         or answer.status in _BUSY
-        or said.get("error") in _AWAY
+        or str(said.get("error")) in _AWAY
     ):
         raise unreachable(retry_after.retry_after(answer.headers))
     refused = errors.ConfigurationError(REFUSED)

@@ -217,26 +217,21 @@ def _quota(environment: Mapping[str, str], redis_file: str | None) -> document.Q
 
 
 def _priced(provider: document.Provider, variable: str) -> document.Provider:
-    """The provider with its list price, where the environment names none.
-
-    The list price counts at the vendor's own address only, as in policies.
-    """
-    if provider.price_per_million_tokens is not None:
-        return provider
-    listed = prices.counting(
+    """The provider with its list price, where the environment names none."""
+    price = prices.counting(
         kind=provider.kind,
         model=provider.model,
         base_url=provider.base_url,
         region=provider.region,
-        named=None,
+        named=provider.price_per_million_tokens,
     )
-    if listed is None:
+    if price is None:
         raise variables.InvalidSetting(
             variable,
-            f"is not set, and no list price of {provider.model} is known at its address, "
-            "which a limit in money needs; write US dollars for a million tokens",
+            f"is not set, and no list price of {provider.model} at this address is known, which a "
+            "limit in money needs; write US dollars for a million tokens",
         )
-    return dataclasses.replace(provider, price_per_million_tokens=listed)
+    return dataclasses.replace(provider, price_per_million_tokens=price)
 
 
 def _elsewhere(own_port: int) -> Callable[[str], str]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from embedding_contract import document
+from embedding_sidecar import errors
 from embedding_sidecar.quota.chain import Chain, Done, Link
 from embedding_sidecar.quota.leases import Reservation
 from embedding_sidecar.quota.quota import Quota
@@ -25,29 +26,39 @@ class _Both(NamedTuple):
 class WithCeiling:
     """The quota of a policy's calls to one class, with the methods of Quota that a call uses.
 
-    The policy's own quota comes first, and gets back what the ceiling refuses.
+    The policy's own quota comes first, and gets back what the ceiling refuses. Another provider
+    may answer then: it has another ceiling, or none.
     """
 
-    def __init__(self, own: Quota, ceiling: Quota) -> None:
+    def __init__(self, own: Quota, ceiling: Quota, *, class_name: str) -> None:
         self._own = own
         self._ceiling = ceiling
+        self._class_name = class_name
 
     def draw(
         self, *, tokens: int, done: Done, background: bool = False, price: int = 0
     ) -> Callable[[], None] | None:
-        """Draw from both, as Quota.draw."""
+        """Draw from both, as Quota.draw; errors.NotGranted where the ceiling refuses."""
+        ask = partial(_draw, tokens=tokens, background=background, price=price)
+
+        def of_ceiling(told: Done) -> Callable[[], None] | None:
+            return ask(self._ceiling, lambda outcome: told(self._not_granted(outcome)))
+
         links = [
-            Link(
-                partial(_draw, it, tokens=tokens, background=background, price=price),
-                partial(it.settle, billed=False, tokens=0),
-            )
-            for it in (self._own, self._ceiling)
+            Link(partial(ask, self._own), partial(self._own.settle, billed=False, tokens=0)),
+            Link(of_ceiling, partial(self._ceiling.settle, billed=False, tokens=0)),
         ]
 
         def drawn(outcome: Any) -> None:
             done(_Both(*outcome) if isinstance(outcome, list) else outcome)
 
         return Chain(links, drawn).start()
+
+    def _not_granted(self, outcome: Any) -> Any:
+        if not isinstance(outcome, errors.Refused):
+            return outcome
+        outcome.message = f"Ceiling of provider class {self._class_name!r}: {outcome.message}"
+        return errors.NotGranted(outcome)
 
     def settle(self, reservation: _Both, *, billed: bool, tokens: int, price: int = 0) -> None:
         """Settle both, as Quota.settle."""
@@ -81,7 +92,7 @@ def by_provider(
 ) -> Mapping[str, WithCeiling]:
     """The quotas of providers whose class has a ceiling, by the provider's name."""
     return {
-        it.name: WithCeiling(own, ceilings[it.class_name])
+        it.name: WithCeiling(own, ceilings[it.class_name], class_name=it.class_name)
         for it in policy.providers
         if it.class_name is not None and it.class_name in ceilings
     }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Final, NamedTuple, Protocol
 
+from embedding_contract import class_keys
 from embedding_sidecar import errors
 from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, Drawn, Message, Need, Terms, Window
 
@@ -59,9 +60,9 @@ class Draw:
     """A call that waits, or was drawn for; `told` gets this, or the reason why it may not go.
 
     That is errors.RateLimited, by `waits_until` or when the call is not wanted any more;
-    errors.Unavailable, if only the store knows; or a fault of the program. Times are in seconds, by
-    the clock of Draws: it has waited `since` then. `beyond` names the limits that it exceeded,
-    under Observe.
+    errors.Unavailable, or of a class errors.NotGranted, if only the store knows; or a fault of the
+    program. Times are in seconds, by the clock of Draws: it has waited `since` then. `beyond` names
+    the limits that it exceeded, under Observe.
     """
 
     need: Need
@@ -237,7 +238,8 @@ class Draws:
 
     def _patience(self) -> float:
         """Seconds until the first of them does not wait any more."""
-        ends = min([draw.waits_until for draw in self._waiting()], default=math.inf)
+        waiting = [draw.waits_until for draw in self._waiting() if not draw.is_told]
+        ends = min(waiting, default=math.inf)
         return max(0.0, ends - self._clock()) + 0.001
 
     async def _draw(self, batch: Sequence[Draw]) -> float | None:
@@ -318,13 +320,15 @@ class Draws:
         else:
             _tell(draw, draw)
 
-    def _unavailable(self) -> errors.Unavailable:
+    def _unavailable(self) -> errors.Unavailable | errors.NotGranted:
         away = self._failure or errors.StoreAway()
-        return errors.Unavailable(
+        found = errors.Unavailable(
             f"Redis counts this policy's calls of a minute and {away.predicate}.",
             code="quota_store_unavailable",
             retry_after_seconds=AWAY_SECONDS,
         )
+        # Other providers are not counted in a class's Redis.
+        return errors.NotGranted(found) if class_keys.is_window(self._place.key) else found
 
     def _answered(self) -> None:
         if self._failure is not None:

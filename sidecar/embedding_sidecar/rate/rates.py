@@ -136,10 +136,10 @@ class ProviderRate:
         passage.begin()
         return passage
 
-    @property
-    def tokens(self) -> int | None:
-        """The most tokens that one call may take; None without such a limit."""
-        limits = [it.terms.tokens for it in self._windows if not it.terms.observes]
+    def tokens(self, *, background: bool) -> int | None:
+        """The most tokens that one call of this class may take; None without such a limit."""
+        enforced = [it.terms for it in self._windows if not it.terms.observes]
+        limits = [windows.most(it, background=background)[1] for it in enforced]
         return min([it for it in limits if it is not None], default=None)
 
 
@@ -214,11 +214,13 @@ class Rates:
     def obey(self, places: Mapping[str, Sequence[Place]]) -> Mapping[str, ProviderRate]:
         """The rates by provider's name, given its windows; apply other limits from now on.
 
-        A window that no provider has any more limits nothing, for the calls that still wait there.
+        A policy's window that no provider has any more limits nothing, for the calls that still
+        wait there. That of a class goes on as it is: it is other policies', too, and an edit by a
+        tenant must not let all go at once.
         """
         named = {place.key: place for them in places.values() for place in them}
         for key, draws in list(self._draws.items()):
-            if key not in named:
+            if key not in named and not class_keys.is_window(key):
                 draws.release()
                 del self._draws[key]
         for key, place in named.items():

@@ -7,6 +7,7 @@ import pytest
 from embedding_contract import document, provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.identity import access_tokens
+from embedding_sidecar.identity import entra as entra_read
 from tests.fakes import entra
 from tests.fakes.entra import Entra
 from tests.parts import virtual_time
@@ -169,6 +170,31 @@ def test_slow_endpoint_is_waited_for_as_long_as_caller_has(tmp_path):
     assert held.loop.time() == pytest.approx(5.0)
 
 
+def test_error_in_another_form_is_refusal_and_ends_no_renewals(tmp_path):
+    # Azure's gateways and proxies answer with an object.
+    said = {"error": {"code": "BadRequest", "message": "no such path"}}
+    held = Held(tmp_path, endpoint=Entra(fault=(400, {}, said)))
+    assert held.obstacle().reason == "identity_refused"
+    held.entra.fault = None
+    held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
+    assert held.source.token == held.entra.issued[0]
+
+
+def test_fault_of_program_is_told_and_ends_no_renewals(tmp_path, monkeypatch):
+    held, seen = Held(tmp_path), []
+    held.loop.set_exception_handler(lambda _, told: seen.append(told["exception"]))
+
+    def read(*_, **__):
+        raise KeyError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(entra_read, "read", read)
+        assert held.obstacle().reason == "identity_unreachable"
+    held.loop.pass_time(access_tokens.MOST_BACKOFF_SECONDS)
+    assert held.source.token is not None
+    assert len(seen) == 1
+
+
 def test_known_problem_is_told_at_once(tmp_path):
     held = Held(tmp_path, Entra(fault=(500, {}, {})))
     assert held.obstacle() is not None
@@ -198,6 +224,27 @@ def test_refused_token_is_not_replaced_twice_within_30_seconds(held):
     held.loop.pass_time(29)
     held.renew(held.source.token)
     assert len(held.entra.issued) == 1
+
+
+@pytest.mark.parametrize("closes_first", [True, False])
+def test_source_that_is_closed_lets_no_call_wait(held, closes_first):
+    assert held.obstacle() is None
+    held.loop.pass_time(access_tokens.AGAIN_SECONDS)
+    held.entra.delay_seconds = 1e6
+
+    async def come() -> None:
+        told = asyncio.Event()
+        if closes_first:
+            await held.source.close()
+        held.source.renew(held.source.token, done=told.set)
+        await asyncio.sleep(0.1)
+        if not closes_first:
+            await held.source.close()
+        await told.wait()
+
+    before = held.loop.time()
+    held.loop.run_until_complete(come())
+    assert held.loop.time() - before < 1
 
 
 def test_older_token_that_is_refused_replaces_nothing(held):

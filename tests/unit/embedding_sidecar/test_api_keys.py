@@ -108,6 +108,21 @@ def test_key_is_never_offered_to_another_provider(more):
     assert follow(states, "sk-3", now=2.0).fallback(now=2.0) is None
 
 
+@pytest.mark.parametrize(("before", "after"), [("c", None), (None, "c"), ("c", "d")])
+def test_key_of_class_is_never_offered_to_provider_that_is_not_of_class(before, after):
+    # By a wrong key of its own, a tenant would spend the class's key beside its ceiling and rate,
+    # and through a proxy of the tenant's choice.
+    states = ProviderStates()
+    follow(states, "sk-1", now=0.0, class_name=before)
+    assert follow(states, "sk-2", now=1.0, class_name=after).fallback(now=1.0) is None
+
+
+def test_key_of_class_that_is_rotated_is_offered_to_same_class():
+    states = ProviderStates()
+    follow(states, "sk-1", now=0.0, class_name="c")
+    assert follow(states, "sk-2", now=1.0, class_name="c").fallback(now=1.0) == "sk-1"
+
+
 def test_wrong_keys_in_row_do_not_lose_good_one():
     states = ProviderStates()
     follow(states, "sk-good", now=0.0)

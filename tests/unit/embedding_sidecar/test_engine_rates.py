@@ -255,6 +255,22 @@ def test_item_larger_than_minute_is_for_second_provider(made):
     assert world.embed("a" * 100).provider == "q"
 
 
+def test_background_batch_that_only_whole_minute_holds_is_split(made):
+    rate = Terms(tokens=100, reserved_percent=20)
+    world = made(one("p"), rates={"p": rate}, timing=LONG)
+    # Both have 100 tokens at most: they fit applications' minute, and not background's.
+    ((answer, took),) = timed(world, ["a" * 42, "b" * 42], background=True)
+    assert (answer.attempts, took < LONG.request_seconds) == (2, True)
+
+
+def test_background_item_above_its_part_of_minute_is_refused_at_once(made):
+    world = made(one("p"), rates={"p": Terms(tokens=100, reserved_percent=20)}, timing=LONG)
+    ((refused, took),) = timed(world, ["a" * 80], background=True)
+    assert (refused.status, took < 1) == (400, True)
+    ((answer, _),) = timed(world, ["a" * 80])
+    assert answer.attempts == 1
+
+
 def test_background_leaves_reserve_of_minute(made):
     world = made(one("p"), rates={"p": Terms(calls=5, reserved_percent=40)})
     came = timed(world, *[[item] for item in "abcde"], background=True)

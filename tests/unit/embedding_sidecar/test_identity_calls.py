@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from embedding_contract import provider_terms
+from embedding_sidecar.engine.service import Timing
 from embedding_sidecar.identity import access_tokens
 from tests.fakes import entra
 from tests.fakes import provider as stand_in
@@ -24,7 +25,7 @@ AZURE = provider_terms.Azure(
 class Called(World):
     """Azure by an identity, then the other providers."""
 
-    def __init__(self, folder, *others, azure=AZURE, endpoint=None, written=None) -> None:
+    def __init__(self, folder, *others, azure=AZURE, endpoint=None, written=None, **more) -> None:
         file = folder / "token"
         file.write_text(written or entra.assertion(), encoding="ascii")
         by_identity = one("azure", MODEL, kind="AzureOpenAI", azure=azure, api_key_file=None)
@@ -35,6 +36,7 @@ class Called(World):
             keys={it.name: stand_in.KEY for it in others},
             login=self.entra,
             identity_token=file,
+            **more,
         )
         self.net["azure"].key = "eyJaccess-token-0001"
 
@@ -79,6 +81,19 @@ def test_token_that_is_refused_again_is_denied_and_no_key_is_blamed(called):
     assert called.service.failures() == {"azure": "identity_denied"}
     assert called.service.refused_keys() == frozenset()
     assert called.service.health() == {"azure": "failing"}
+
+
+def test_request_ends_in_time_while_refused_token_is_replaced(tmp_path):
+    timing = Timing(attempt_seconds=10.0, request_seconds=10.0)
+    called = Called(tmp_path, timing=timing)
+    called.embed("a", model=MODEL)
+    called.loop.pass_time(access_tokens.AGAIN_SECONDS)
+    called.net["azure"].key = "another"
+    called.net["azure"].delay_seconds = 8.0
+    called.entra.delay_seconds = 9.0
+    began = called.loop.time()
+    called.refusal("b", model=MODEL)
+    assert called.loop.time() - began == pytest.approx(10.0)
 
 
 def test_call_that_nobody_waits_for_is_not_made_again(called):

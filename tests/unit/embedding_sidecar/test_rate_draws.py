@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedding_contract import class_keys
 from embedding_sidecar import errors
 from embedding_sidecar.rate import draws, rates
 from embedding_sidecar.rate.draws import Draws, Place
@@ -491,6 +492,20 @@ def test_store_that_is_away_refuses_nothing_while_observing(world):
     assert pod.order == [0, 1, 2]
 
 
+def test_observed_calls_that_are_counted_under_enforcing_ask_store_rarely(world):
+    pod = world.pod(Terms(calls=1, observes=True))
+    place = Place(f"{KEY}0", world.store, Terms(calls=1), may_go_alone=False)
+
+    def act():
+        calls(pod, 3, within=1)()
+        pod.queues[0].obey(place)
+
+    # They have gone, and are counted when they fit.
+    world.run(act, seconds=30)
+    assert pod.order == [0, 1, 2]
+    assert len(world.store.messages) < 40
+
+
 def test_higher_limit_frees_those_that_wait(world):
     pod = world.pod(Terms(calls=1))
     world.run(calls(pod, 3), seconds=0.5)
@@ -507,6 +522,18 @@ def test_limit_that_is_gone_frees_those_that_wait(world):
     assert pod.order == [0]
     assert held.obey({"main": []}) == {}
     world.run(lambda: None, seconds=0.1)
+    assert pod.order == [0, 1, 2]
+
+
+def test_class_s_window_that_policy_drops_frees_nobody(world):
+    held = rates.Rates(clock=world.loop.time)
+    place = Place(class_keys.window("c"), world.store, Terms(calls=1), may_go_alone=False)
+    pod = Pod(world.loop, held.obey({"main": [place]})["main"], [])
+    world.run(calls(pod, 3), seconds=0.5)
+    assert held.obey({}) == {}
+    world.run(lambda: None, seconds=0.5)
+    assert pod.order == [0]
+    world.run(lambda: None, seconds=2 * CYCLE + 2)
     assert pod.order == [0, 1, 2]
 
 

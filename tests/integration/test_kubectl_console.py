@@ -194,6 +194,8 @@ def test_dashboard_serves_live_figures_until_it_is_told_to_stop(plugin, namespac
         "share": 0.0001,
         "resetAt": "",
         "live": True,
+        "mode": "Enforce",
+        "limits": [],
     }
     assert shown["cost"]["tokens"] == TOKENS
     assert shown["cache"] == {"texts": 1, "memory": 0, "redis": 0}

@@ -145,7 +145,7 @@ def test_secret_of_another_policy_cannot_be_named_either(shop):
     shop.user.apply(other)
     shop.run("thief")
     assert secrets.decode(shop.run.get(kinds.SECRET, "embedding-thief")).keys() == MADE
-    assert shop.run.condition("thief", "SecretsSynced")["reason"] == "SecretNotUsable"
+    assert shop.run.condition("thief", "SecretsSynced")["reason"] == "SecretOfOperator"
 
 
 def test_labelled_secret_is_used_and_without_its_label_taken_out_again(shop):

@@ -96,6 +96,16 @@ class Policy:
         assert used[-1] == used[-2]
         return used[-1]
 
+    def reserved_of_month(self):
+        """The calls of the month that leases hold."""
+        page = self.sidecars[0].page(names.PATH_QUOTA)
+        (found,) = [
+            it["reserved"]
+            for it in page["limits"]
+            if (it["period"], it["unit"]) == ("month", "requests")
+        ]
+        return found
+
 
 def _in_force(running):
     return running.page(names.PATH_CONFIG)["document_fingerprint"]
@@ -141,6 +151,8 @@ def test_day_is_observed_and_then_enforced_with_same_count(policy):
     assert policy.used() == before
     assert policy.sidecars[0].page(names.PATH_QUOTA)["mode"] == "Enforce"
 
+    # The day refused the calls; the month's units that were claimed beside it come back.
+    sidecar.wait_until(lambda: policy.reserved_of_month() == 0, seconds=30)
     # The next day has ten more calls of the month.
     policy.set(days=1)
     answers = policy.embed(0, 12)

@@ -115,6 +115,17 @@ def test_used_up_quota_is_final_for_sdk_and_cache_goes_on(from_environment, stan
         "tokens": {"limit": None, "used": 1},
         "reserve_for_applications": {"requests": 1, "tokens": 0},
         "background": {"remaining": 0, "tokens_remaining": None, "exceeded": True},
+        "mode": "Enforce",
+        "limits": [
+            {
+                "period": "day",
+                "unit": "requests",
+                "limit": 1,
+                "used": 1,
+                "reserved": 0,
+                "reset_at": quota["reset_at"],
+            }
+        ],
     }
     assert quota["exact_reason"].startswith("NoSharedStore")
     assert "aos_embedding_quota_exhausted_total 1.0" in running.admin.get("/metrics").text

@@ -428,6 +428,7 @@ def test_periods_of_script_are_those_of_calendar(server, period, seconds, to_end
 
     count = InRedis(server.url).with_client(look)
     assert count.number == period.number(seconds)
+    assert period.end_seconds(count.number) == period.end(count.number).timestamp()
     assert count.ends_in_seconds == period.end(count.number).timestamp() - seconds
 
 

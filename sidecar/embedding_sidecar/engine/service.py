@@ -97,7 +97,7 @@ class Service:
             by_weight = failover.drawn(
                 candidates, self._share, goes_on=self._document.failover.enabled
             )
-            if failover.equal_terms(by_weight[0], candidate):
+            if by_weight is not candidates and failover.equal_terms(by_weight[0], candidate):
                 state.keys[by_weight[0].provider.name] = state.keys[candidate.provider.name]
             try:
                 candidate = await self._fill_from_any(by_weight, state)

@@ -152,9 +152,14 @@ class Ledger:
         bound = self._under_way.pop(reservation.serial, None)
         if bound is not None:
             # A provider may report any usage; none bills more tokens than the bound.
+            _, tokens, paid = cost
+            if not 0 <= tokens <= bound.tokens:
+                tokens = max(0, min(tokens, bound.tokens))
+            if not 0 <= paid <= bound.cost:
+                paid = max(0, min(paid, bound.cost))
             self._used_calls -= bound.calls - cost.calls
-            self._used_tokens -= bound.tokens - max(0, min(cost.tokens, bound.tokens))
-            self._used_cost -= bound.cost - max(0, min(cost.cost, bound.cost))
+            self._used_tokens -= bound.tokens - tokens
+            self._used_cost -= bound.cost - paid
 
     def claim(self, amounts: Amounts, *, ahead: int, now: float) -> LeaseClaim:
         """Claim enough to spend this, and if possible `ahead` times as much."""

@@ -31,6 +31,8 @@ class Period:
     """The number of the period of a time in seconds since 1970."""
     begin: Callable[[int], datetime]
     """The beginning of the period of a number."""
+    end_seconds: Callable[[int], float]
+    """Its end in seconds since 1970; every answer without a store asks for that of the day."""
 
     def end(self, number: int) -> datetime:
         """The end of the period of a number."""
@@ -59,6 +61,7 @@ DAY: Final = Period(
     most_number=2_900_000,
     number=lambda seconds: int(seconds // DAY_SECONDS),
     begin=_day_begins,
+    end_seconds=lambda number: (number + 1) * DAY_SECONDS,
 )
 MONTH: Final = Period(
     word="month",
@@ -68,4 +71,5 @@ MONTH: Final = Period(
     most_number=95_268,
     number=_month,
     begin=_month_begins,
+    end_seconds=lambda number: _month_begins(number + 1).timestamp(),
 )

@@ -166,15 +166,18 @@ class Quota:
         below 0 as 0. Never raises, and a second time changes nothing. After `close` the rest that
         this leaves is released soon.
         """
-        cost = Amounts(1, tokens, money.cost(tokens, price=price)) if billed else NOTHING
+        paid = money.cost(tokens, price=price) if price else 0
+        cost = Amounts(1, tokens, paid) if billed else NOTHING
         self.day.settle(reservation, cost=cost)
         if reservation.month is not None and self.month is not None:
             self.month.settle(reservation.month, cost=cost)
 
     def left(self, *, background: bool = False) -> Allowance:
         """The rest that this sidecar may draw on, by the last answers; sends no request."""
-        day, *months = (it.left(background=background) for it in self._periods())
-        return day._replace(month=months[0]) if months else day
+        day = self.day.left(background=background)
+        if self.month is None or not self._has_month:
+            return day
+        return day._replace(month=self.month.left(background=background))
 
     def limit_states(self) -> list[LimitState]:
         """All limits with what is counted of them, by the last answers; sends no request."""

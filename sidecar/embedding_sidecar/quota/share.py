@@ -154,8 +154,7 @@ class Share:
         ends_in = self._books.ends_in_seconds(now=self._clock())
         if ends_in is None:
             number = max(number, self._counter.present)
-            end = self._counter.period.end(number)
-            ends_in = end.timestamp() - self._counter.wall_clock()
+            ends_in = self._counter.period.end_seconds(number) - self._counter.wall_clock()
         left = limits
         if number == self.ledger.number:
             left = self.ledger.left(others=self._books.others(self.ledger))

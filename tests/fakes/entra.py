@@ -19,9 +19,7 @@ from starlette.routing import Route
 
 from embedding_contract import names
 from embedding_sidecar import errors
-from embedding_sidecar.translation import provider_api
 from tests.fakes import provider
-from tests.parts.upstreams import Starts
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 CLIENT = "66666666-7777-8888-9999-aaaaaaaaaaaa"
@@ -42,7 +40,7 @@ def assertion(
 
 
 @dataclass
-class Entra(Starts):
+class Entra(provider.Played):
     """The endpoint. `fault` answers in its place; `issued` has all tokens."""
 
     life_seconds: float = 3600.0
@@ -97,20 +95,6 @@ class Entra(Starts):
             if not is_right:
                 return code, error, words
         return None
-
-    async def send(
-        self, request: provider_api.HttpRequest, *, within_seconds: float
-    ) -> provider_api.HttpAnswer:
-        """As an Upstream, without a network."""
-        path = "/" + request.url.split("/", 3)[3]
-        status, headers, body = self.answer(path, request.headers, request.body)
-        await asyncio.sleep(min(self.delay_seconds, within_seconds))
-        if self.delay_seconds > within_seconds:
-            raise errors.Unreachable("timeout", billed=True)
-        if isinstance(self.fault, errors.Unreachable):
-            raise self.fault
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider_api.HttpAnswer(status=status, lines=provider.lines(headers), body=raw)
 
     async def serve(self, request: Request) -> Response:
         """As an HTTP server."""

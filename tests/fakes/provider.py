@@ -132,8 +132,33 @@ def tokens(item: str | list[int]) -> int:
     return len(item.split()) or 1 if isinstance(item, str) else len(item)
 
 
+class Played(Starts):
+    """A server that is asked without a network: `answer` says what it answers, or a `fault`."""
+
+    delay_seconds: float
+    fault: object
+
+    def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """The subclass's."""
+        raise NotImplementedError
+
+    async def send(
+        self, request: provider_api.HttpRequest, *, within_seconds: float
+    ) -> provider_api.HttpAnswer:
+        """As an Upstream, without a network."""
+        path = "/" + request.url.split("/", 3)[3]
+        status, headers, body = self.answer(path, request.headers, request.body)
+        await asyncio.sleep(min(self.delay_seconds, within_seconds))
+        if self.delay_seconds > within_seconds:
+            raise errors.Unreachable("timeout", billed=True)
+        if isinstance(self.fault, errors.Unreachable):
+            raise self.fault
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return provider_api.HttpAnswer(status=status, lines=lines(headers), body=raw)
+
+
 @dataclass
-class StandIn(Starts):
+class StandIn(Played):
     """The provider. A fault answers instead of it; each is counted in `calls` all the same.
 
     Requests of fewer texts than `delay_from_texts` are answered over HTTP without a delay.
@@ -192,20 +217,6 @@ class StandIn(Starts):
         if self.log is not None:
             with self.log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"path": path, "items": len(asked["input"])}) + "\n")
-
-    async def send(
-        self, request: provider_api.HttpRequest, *, within_seconds: float
-    ) -> provider_api.HttpAnswer:
-        """As an Upstream, without a network."""
-        path = "/" + request.url.split("/", 3)[3]
-        status, headers, body = self.answer(path, request.headers, request.body)
-        await asyncio.sleep(min(self.delay_seconds, within_seconds))
-        if self.delay_seconds > within_seconds:
-            raise errors.Unreachable("timeout", billed=True)
-        if isinstance(self.fault, errors.Unreachable):
-            raise self.fault
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return provider_api.HttpAnswer(status=status, lines=lines(headers), body=raw)
 
     async def serve(self, request: Request) -> Response:
         """As an HTTP server."""

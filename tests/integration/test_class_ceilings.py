@@ -12,7 +12,6 @@ from embedding_sidecar import errors
 from embedding_sidecar.policy import policy_file, runtime
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
-from embedding_sidecar.upstream import http_client
 from tests.parts import redis_forms, upstreams
 
 pytestmark = pytest.mark.integration
@@ -37,16 +36,7 @@ def url(server):
 @pytest.fixture(autouse=True)
 def called(monkeypatch):
     """The addresses that were called; each answers one vector of 1 token."""
-    urls: list[str] = []
-    body = b'{"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 1}}'
-
-    def start(_, request, *, within_seconds, done):
-        urls.append(request.url)
-        said = provider_api.HttpAnswer(status=200, lines=(), body=body)
-        return asyncio.get_running_loop().call_soon(done, upstreams.carried(said, request)).cancel
-
-    monkeypatch.setattr(http_client.HttpClient, "start", start)
-    return urls
+    return upstreams.answering(monkeypatch, tokens=1)
 
 
 OPENAI = document.Provider(

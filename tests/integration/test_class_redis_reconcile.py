@@ -86,7 +86,7 @@ def test_reconcile_keeps_password_and_brings_user_back(limited, server):
         assert asked.hgetall(class_keys.window("openai")) == {}
 
 
-def test_namespace_that_loses_right_loses_its_user(limited, server, system):  # noqa: F811
+def test_namespace_that_loses_right_loses_its_user(limited, server, system):  # noqa: F811 - fixtures
     lost, kept, _ = limited
     url = url_of(lost)
     system("label", "namespace", lost.namespace, "embedding-")
@@ -98,14 +98,14 @@ def test_namespace_that_loses_right_loses_its_user(limited, server, system):  # 
         asked.hgetall(class_keys.window("openai"))
 
 
-def test_deleted_policy_loses_its_user(limited, server, system):  # noqa: F811
+def test_deleted_policy_loses_its_user(limited, server, system):  # noqa: F811 - fixtures
     gone, kept, _ = limited
     system("delete", "embpol", "search", "-n", gone.namespace)
     kept.provider_class("openai")
     assert users(server) == {user(kept)}
 
 
-def test_redis_that_makes_no_users_is_told_and_its_url_is_not_given(limited, system):  # noqa: F811
+def test_redis_that_makes_no_users_is_told_and_its_url_is_not_given(limited, system):  # noqa: F811 - fixtures
     run, before = limited[0], url_of(limited[0])
     give(system, "redis://:another-password@127.0.0.1:1/0")
     run("search")

@@ -1,10 +1,13 @@
-"""The methods of every upstream of tests besides `send`."""
+"""Upstreams of tests: what each has besides `send`, and one answer in place of all calls."""
 
 import asyncio
 from collections.abc import Callable
 
+import orjson
+
 from embedding_sidecar import errors
 from embedding_sidecar.translation import http_status, provider_api
+from embedding_sidecar.upstream import http_client
 
 
 def carried(
@@ -15,6 +18,22 @@ def carried(
         return answer
     request.reader.feed(answer.body)
     return answer._replace(body=b"", reader=request.reader)
+
+
+def answering(monkeypatch, *, tokens: int) -> list[str]:
+    """The addresses that HttpClient calls from now on; each answers a vector of so many tokens."""
+    urls: list[str] = []
+    body = orjson.dumps(
+        {"data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": tokens}}
+    )
+
+    def start(_, request, *, within_seconds, done):
+        urls.append(request.url)
+        said = provider_api.HttpAnswer(status=200, lines=(), body=body)
+        return asyncio.get_running_loop().call_soon(done, carried(said, request)).cancel
+
+    monkeypatch.setattr(http_client.HttpClient, "start", start)
+    return urls
 
 
 class Starts:

@@ -13,14 +13,14 @@ from typing import Any, Final
 import redis.asyncio
 import redis.exceptions
 
-from embedding_contract import json_fields, money
+from embedding_contract import class_keys, json_fields, money
 from embedding_sidecar import errors
 from embedding_sidecar.quota.claim_script import CLAIM
 from embedding_sidecar.quota.claims import NOTHING, Amounts, LeaseClaim, LeaseReply
 from embedding_sidecar.quota.periods import DAY
 from embedding_sidecar.redis_client import scripts
 
-PREFIX: Final = "aos:embedding:quota:"
+PREFIX: Final = class_keys.QUOTA_PREFIX
 _NEEDS: Final = scripts.Rights(f"{PREFIX}*", "+time +hgetall +hmget +hset +hlen +expire")
 BUDGET_SECONDS: Final = 1.0
 """Time-out of a claim. Redis answers in a millisecond, but may have to wait for a disk."""

@@ -8,7 +8,9 @@ A pod counts in a window of its own while Redis is away.
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-PREFIX: Final = "aos:embedding:rate:"
+from embedding_contract import class_keys
+
+PREFIX: Final = class_keys.RATE_PREFIX
 BUCKET_MS: Final = 500
 FRESH_MS: Final = 1_000
 """A draw may be spent for so long; then it is given back, and drawn again."""

@@ -119,27 +119,25 @@ class Quota:
         Else the event loop calls `done`, within the store's budget of time for each period, and the
         returned callback cancels the wait; `done` may still be called in that loop iteration.
 
-        `price` is the nano-dollars of a million tokens.
+        `price` is the nano-dollars of a million tokens. A period without a limit in money counts the
+        cost as well: an edit may bring one while the call waits.
         """
         cost = min(money.cost(tokens, price=price), _MOST_COST) if price else 0
-        of_day = Amounts(1, tokens, cost if self.day.limits.cost is not None else 0)
+        amounts = Amounts(1, tokens, cost)
         if self.month is None or not self._has_month:
-            return self.day.draw(of_day, done, background=background)
-        of_month = of_day
-        if (self.month.limits.cost is None) != (self.day.limits.cost is None):
-            of_month = Amounts(1, tokens, cost - of_day.cost)
+            return self.day.draw(amounts, done, background=background)
         day, month = self.day.shares[background], self.month.shares[background]
-        if day.has(of_day):
-            if month.has(of_month) and not self.observes:
-                done(day.spend(of_day, month.spend(of_month)))
+        if day.has(amounts):
+            if month.has(amounts) and not self.observes:
+                done(day.spend(amounts, month.spend(amounts)))
                 return None
         else:
             # Both claims go to the store at once.
-            month.prepare(of_month)
+            month.prepare(amounts)
         # The day gets back the units that the month refuses.
         links = [
-            self._link(self.day, of_day, background=background),
-            self._link(self.month, of_month, background=background),
+            self._link(self.day, amounts, background=background),
+            self._link(self.month, amounts, background=background),
         ]
         return Chain(links, partial(self._drawn, done, background)).start()
 

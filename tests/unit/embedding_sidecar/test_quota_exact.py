@@ -67,6 +67,7 @@ class Call:
     day: int
     reservation: leases.Reservation
     tokens: int
+    price: int
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Policy(RuleBasedStateMachine):
         self.lost_leases = 0
         self.calls: dict[int, int] = {}
         self.tokens: dict[int, int] = {}
+        self.cost: Counter[int] = Counter()
 
     def begin_terms(self, calls, tokens, cost, reserve):
         self.limits = claims.Limits(calls, tokens, cost)
@@ -166,17 +168,19 @@ class Policy(RuleBasedStateMachine):
         if background:
             sidecar.has_background = True
             self.of_background.add(sidecar.quota.day.shares[True].ledger._lease)
+        # A call counts in money if money was limited when it came.
+        price = 0 if self.limits.cost is None else PRICE
         for _ in range(requests):
-            asking = self.request(sidecar, bound, background)
+            asking = self.request(sidecar, bound, background, price)
             sidecar.asking.append(self.start(sidecar, asking))
         self.start_day_of()
         if heard:
             self.answer_all()
 
-    async def request(self, sidecar, bound, background):
+    async def request(self, sidecar, bound, background, price):
         try:
             reservation = await draw(
-                sidecar.quota, tokens=bound, background=background, price=PRICE
+                sidecar.quota, tokens=bound, background=background, price=price
             )
         except (errors.QuotaExhausted, errors.Unavailable):
             return
@@ -188,6 +192,7 @@ class Policy(RuleBasedStateMachine):
             self.calls_of_month[reservation.month.number] += 1
         self.calls[day] = self.calls.get(day, 0) + 1
         self.tokens[day] = self.tokens.get(day, 0) + bound
+        self.cost[day] += bound * price // 10**6
         # What was granted within limits that no longer hold is not spent.
         spent = self.spent(day)
         highest = self.highest_of(day)
@@ -197,7 +202,7 @@ class Policy(RuleBasedStateMachine):
             assert not limits.short(claims.Amounts(0, spent.tokens))
         if highest.cost is not None:
             assert not limits.short(claims.Amounts(0, 0, spent.cost))
-        sidecar.under_way.append(Call(day, reservation, bound))
+        sidecar.under_way.append(Call(day, reservation, bound, price))
 
     @precondition(lambda self: any(sidecar.under_way for sidecar in self.living))
     @rule(which=WHICH, billed=st.booleans(), share=st.integers(min_value=0, max_value=4))
@@ -209,7 +214,10 @@ class Policy(RuleBasedStateMachine):
         if call.reservation.month and not billed:
             self.calls_of_month[call.reservation.month.number] -= 1
         self.tokens[call.day] -= call.tokens - tokens
-        ended = settled(sidecar.quota, call.reservation, billed=billed, tokens=tokens, price=PRICE)
+        self.cost[call.day] -= (call.tokens - tokens) * call.price // 10**6
+        ended = settled(
+            sidecar.quota, call.reservation, billed=billed, tokens=tokens, price=call.price
+        )
         self.start(sidecar, ended)
         self.start_day_of()
 
@@ -320,7 +328,7 @@ class Policy(RuleBasedStateMachine):
 
     def spent(self, day):
         """What may have been spent on a day."""
-        return claims.Amounts(self.calls[day], self.tokens[day], 20 * self.tokens[day])
+        return claims.Amounts(self.calls[day], self.tokens[day], self.cost[day])
 
     def highest_of(self, day):
         """The highest limits that held on a day; what had none for a while was only counted."""

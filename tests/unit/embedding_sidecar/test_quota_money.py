@@ -146,6 +146,34 @@ def test_policy_without_months_and_money_counts_neither(policy):
     assert policy.counted().cost == 0
 
 
+def test_call_that_waits_counts_in_limit_of_money_that_edit_brings(policy):
+    async def scenario():
+        policy.store.claim = slow = SlowClaim(policy.store.carry_out)
+        sidecar = policy.sidecar(daily_requests=1_000, monthly_cost=DOLLAR)
+        waiting = asyncio.create_task(draw(sidecar, tokens=100, price=PRICE))
+        await asyncio.sleep(0)
+        edited = document.Quota(daily_requests=1_000, daily_cost=DOLLAR, monthly_cost=DOLLAR)
+        sidecar.obey(edited, store=policy.store)
+        slow.goes_on.set()
+        await waiting
+        return policy.counted(), sidecar.day.books.policy_used()
+
+    counted, used = run(scenario())
+    assert used.cost == 100 * 20 <= counted.cost
+
+
+class SlowClaim:
+    """Claims that are carried out when the test says so."""
+
+    def __init__(self, carry_out):
+        self.carry_out = carry_out
+        self.goes_on = asyncio.Event()
+
+    async def __call__(self, claim):
+        await self.goes_on.wait()
+        return self.carry_out(claim)
+
+
 def test_new_month_has_whole_limit_again(policy):
     async def scenario():
         sidecar = policy.sidecar(monthly_requests=5, daily_requests=100)

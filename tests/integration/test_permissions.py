@@ -3,14 +3,13 @@
 import json
 import os
 from collections.abc import Iterator
-from http import HTTPStatus
 
 import pytest
 import yaml
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, vault
+from tests.parts import charted, roles, vault
 from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
@@ -26,12 +25,6 @@ MONITORING_PLURALS = (
     "prometheusagents",
     "thanosrulers",
 )
-
-Grant = tuple[str, str, str]
-"""API group, resource (and subresource), verb."""
-
-TO_ADOPT: set[Grant] = {("", "configmaps", "delete"), ("batch", "cronjobs", "delete")}
-"""C9: asked for by an admission plugin that is off here (test_field_clusters.py has it on)."""
 
 
 @pytest.fixture(scope="module")
@@ -245,16 +238,6 @@ def entries(log):
     return [entry for entry in lines if entry["user"]["username"] == charted.USER]
 
 
-def grants(entry) -> set[Grant]:
-    """What a request needed; server-side apply that creates needs that permission too."""
-    about = entry["objectRef"]
-    subresource = f"/{about['subresource']}" if "subresource" in about else ""
-    verbs = {entry["verb"]}
-    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == HTTPStatus.CREATED:
-        verbs.add("create")
-    return {(about.get("apiGroup", ""), about["resource"] + subresource, verb) for verb in verbs}
-
-
 def test_operator_was_refused_no_request(log):
     refused = [
         (entry["verb"], entry["requestURI"])
@@ -285,18 +268,19 @@ def test_operator_makes_tokens_of_its_own_accounts_only(
 
 
 def test_each_granted_right_is_used(log, administrator):
-    used = {it for entry in entries(log) if "objectRef" in entry for it in grants(entry)}
-    roles = [
+    used = {it for entry in entries(log) for it in roles.grants(entry)}
+    given = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
         administrator.get("role", f"{charted.NAME}-vectors", "-n", SHOP),
     ]
     granted = {
         (group, resource, verb)
-        for role in roles
+        for role in given
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted - used == TO_ADOPT
+    assert granted - used == roles.TO_ADOPT
+    assert granted == roles.granted()

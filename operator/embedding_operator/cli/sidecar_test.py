@@ -1,7 +1,7 @@
 """`embedding-operator test-sidecar`: an injected pod asks its own sidecar which models it has.
 
-The chart's `helm test` runs it in a pod without any right. Exit codes: 0 the sidecar answers and has
-the model, 1 the pod has no sidecar or its answer is another one.
+The chart's `helm test` runs it in a pod without any right. Exit codes: 0 the sidecar answers and
+has the model, 1 the pod has no sidecar or its answer is another one.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _fault(url: str, model: str) -> str | None:
-    """What is wrong with the answer; None if nothing is."""
+    """The fault of the answer; None if there is none."""
     try:
         # Past any proxy of the environment: the sidecar is on loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,7 +1,7 @@
 """Changes of the Secrets that policies, indexes and provider classes name.
 
-A watch of metadata for all namespaces, or one for each. Secrets that nobody names are dropped while decoding, and
-none is stored: a reconcile reads the Secret by its name.
+A watch of metadata for all namespaces, or one for each. Secrets that nobody names are dropped while
+decoding, and none is stored: a reconcile reads the Secret by its name.
 """
 
 from collections.abc import Callable, Iterable

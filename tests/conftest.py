@@ -84,8 +84,7 @@ class _Used:
         return [" ".join(it).strip() for it in sorted(roles.unused(self._used))]
 
     def __str__(self) -> str:
-        unused = ", ".join(self.unused()) or "none"
-        return f"the chart's roles: {self._answered} requests of operators; rights unused: {unused}"
+        return f"the chart's roles: {self._answered} requests of operators, none refused"
 
     def __bool__(self) -> bool:
         return bool(self._answered)
@@ -106,6 +105,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests have said, also those that were skipped."""
     if _USED:
         terminalreporter.write_line(str(_USED))
+    if terminalreporter.config.getoption(ALL_RIGHTS):
+        terminalreporter.write_line(f"rights never used: {', '.join(_USED.unused()) or 'none'}")
     reports = [
         report
         for outcome in ("passed", "failed", "skipped")

@@ -53,26 +53,30 @@ class Operator:
 
     def review(self, pod, *, namespace):
         """Ask as an API server does, or whoever else."""
-        review = {
-            "apiVersion": "admission.k8s.io/v1",
-            "kind": "AdmissionReview",
-            "request": {
-                "uid": "r",
-                "operation": "CREATE",
-                "namespace": namespace,
-                "userInfo": {},
-                "resource": {"group": "", "version": "v1", "resource": "pods"},
-                "object": pod,
-            },
-        }
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.webhook_port}/inject", data=json.dumps(review).encode()
-        )
-        with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:
-            return json.load(answer)
+        return review(self.webhook_port, pod, namespace=namespace)
 
     def log(self):
         return self._daemons.log("operator").read_text(encoding="utf-8")
+
+
+def review(port, pod, *, namespace):
+    """Ask the webhook on a port as an API server does, or whoever else; its answer."""
+    made = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "r",
+            "operation": "CREATE",
+            "namespace": namespace,
+            "userInfo": {},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": pod,
+        },
+    }
+    url = f"https://127.0.0.1:{port}/inject"
+    request = urllib.request.Request(url, data=json.dumps(made).encode())
+    with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:
+        return json.load(answer)
 
 
 def configuration(port):

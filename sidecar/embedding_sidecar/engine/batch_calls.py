@@ -78,29 +78,32 @@ class Batch:
 
     def _call(self, keys: Sequence[str]) -> None:
         """Fetch these keys by one call, or by several if the provider refuses it as too large."""
-        inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
-        attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
+        by, inflight_call, request = self.by, self.inflight_call, self.request
+        now, chosen = by.clock(), request.candidate.provider
+        attempt_seconds = chosen.call_seconds or by.attempt_seconds
         rate = request.rate
         if self.over is not None and rate is None:
             # Earlier batches of the request may have learned of one.
-            rate = self.by.rate_of(request.candidate.provider.name)
+            rate = by.rate_of(chosen.name)
         until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
             return
         part = portions.of(request, keys)
         provider_call.Call(
-            self.by,
+            by,
             request.candidate,
             part,
             inflight_call,
             until=until,
+            quota=by.quota_of(chosen.name),
+            price=by.price_of(chosen.name),
             background=request.background,
             rate=rate,
             waits_until=request.waits_until,
             done=partial(self._came, part, keys),
         ).start()
-        is_renewable = request.candidate.provider.name in self.by.tokens
+        is_renewable = chosen.name in by.tokens
         if inflight_call.sent and len(inflight_call.keys) == 1 and not is_renewable:
             # No other call follows; one that waits for the quota, or a token, may take longer.
             inflight_call.deadline = until

@@ -93,7 +93,7 @@ class Service:
             ask=ask, control=control, started_at=started_at, span=span, background=background
         )
         state.looked(candidate, found or await self._look(state, candidate))
-        if state.missing(candidate):
+        if not state.is_complete(candidate):
             by_weight = failover.drawn(
                 candidates, self._share, goes_on=self._document.failover.enabled
             )
@@ -182,7 +182,7 @@ class Service:
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
                 return False
-            if not state.missing(candidate):
+            if state.is_complete(candidate):
                 return True
             # A call of other requests failed, for a reason of their own: the cache is asked again.
             state.keys.clear()

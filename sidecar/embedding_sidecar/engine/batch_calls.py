@@ -121,23 +121,23 @@ class Batch:
     ) -> None:
         """Add the vectors of a call and run the next step, or end with the failure."""
         chosen, known = self.request.candidate.provider, self.by.states.breaker
+        of_call = self.inflight_call.keys
         if isinstance(came, errors.Rejected):
             if len(keys) > 1 and portions.may_be_too_much(chosen, came):
                 known.succeeded(chosen.name)
                 self.next.append(partial(self._second_half, keys, came.status))
                 self._call(keys[: _half(keys)])
                 return
-            if len(keys) < len(self.inflight_call.keys):
-                at = self.inflight_call.keys.index(keys[0])
-                came = portions.of_call(came, at=at, count=len(keys))
-        if self.over is not None or len(self.inflight_call.keys) > 1:
+            if len(keys) < len(of_call):
+                came = portions.of_call(came, at=of_call.index(keys[0]), count=len(keys))
+        if len(of_call) > 1 or self.over is not None:
             self._learn(part, came)
         if isinstance(came, Exception):
             self._end(self._failure(part, came))
             return
         known.succeeded(chosen.name)
         made = self._entries(part, keys, came)
-        self.entries.update(made)
+        self.entries |= made
         self.tokens += came.tokens or 0
         self.is_estimated = self.is_estimated or came.is_estimated
         try:
@@ -191,12 +191,10 @@ class Batch:
         # All entries share these, as those from Redis do: the size of the cache counts on it.
         model, space = sys.intern(candidate.provider.model), sys.intern(candidate.space)
         shares = batches.shares(vectors.tokens or 0, part)
-        return {
-            key: cache_entry.Entry(
-                model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
-            )
-            for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
-        }
+        made = {}
+        for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True):
+            made[key] = cache_entry.Entry(model, space, vector, tokens, made_at)
+        return made
 
     def _keep(self, made: Mapping[str, cache_entry.Entry]) -> None:
         try:

@@ -149,8 +149,10 @@ class Waiter:
                 self._over = loop.create_future()
                 ends_at = self.ends_at
                 # A call that completes in time anyway needs no timer.
-                if max([it.deadline for it in self._calls]) > ends_at:
-                    timer = loop.call_later(ends_at - now, self._end)
+                for inflight_call in self._calls:
+                    if inflight_call.deadline > ends_at:
+                        timer = loop.call_later(ends_at - now, self._end)
+                        break
                 await self._over
         finally:
             if timer is not None:
@@ -219,7 +221,8 @@ class InflightCalls:
         ):
             return
         inflight_call.completed_at = self._clock()
-        inflight_call.size_bytes = sum([len(it.vector) for it in brought.entries.values()])
+        for entry in brought.entries.values():
+            inflight_call.size_bytes += len(entry.vector)
         if inflight_call.size_bytes > MAX_KEPT_BYTES:
             self._forget(inflight_call)
             return

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
@@ -71,7 +72,7 @@ class RequestState:
     _tokens: int = 0
     _is_estimated: bool = False
     _beyond: frozenset[str] = frozenset()
-    _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
+    _parts: defaultdict[str, _Part] = field(default_factory=partial(defaultdict, _Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -152,8 +153,11 @@ class RequestState:
         for at, entry in cached.items():
             if at not in made:
                 saved += entry.tokens
+        vectors = []
+        for at in range(count):
+            vectors.append((made.get(at) or cached[at]).vector)  # noqa: PERF401 - no function for one
         return Answer(
-            vectors=tuple([(made.get(at) or cached[at]).vector for at in range(count)]),
+            vectors=tuple(vectors),
             provider=chosen.name,
             kind=chosen.kind,
             model=chosen.model,

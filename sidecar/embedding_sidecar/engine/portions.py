@@ -57,7 +57,7 @@ def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:
     ask = request.ask
     if len(keys) == len(ask.items):  # all of them, in order
         return ask
-    return ask._replace(items=tuple(ask.items[request.missing[key][0]] for key in keys))
+    return replace(ask, items=tuple(ask.items[request.missing[key][0]] for key in keys))
 
 
 def size(part: provider_api.Ask) -> Size:

@@ -7,7 +7,7 @@ refuses the key in force, with a new access token where it refuses the old one, 
 
 import logging
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -90,7 +90,7 @@ class Call:
         """Make the first request."""
         now = self.by.clock()
         if self.by.states.is_plain(self.candidate.provider.name, now=now):
-            self.ask = self.ask._replace(plain=True)
+            self.ask = replace(self.ask, plain=True)
         self.inflight_call.cancel = self._cancel
         self._choose_key(now)
         self._draw()
@@ -326,7 +326,7 @@ class Call:
         if isinstance(failure, errors.Rejected):
             if self.ask.plain or not _is_about_encoding(failure):
                 return False
-            self.ask = self.ask._replace(plain=True)
+            self.ask = replace(self.ask, plain=True)
             self.is_newly_plain, self.is_forbidden = True, False
             self._choose_key(self.by.clock())
             return True

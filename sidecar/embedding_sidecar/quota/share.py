@@ -152,22 +152,16 @@ class Share:
         """The amounts that may still be drawn, by the store's last answer."""
         if self.ledger.is_open:
             return NO_LIMIT
-        limits, number = self.ledger.bounds, self.ledger.number
+        number = self.ledger.number
         ends_in = self._books.ends_in_seconds(now=self._clock())
         if ends_in is None:
             number = max(number, self._counter.present)
             ends_in = self._counter.period.end_seconds(number) - self._counter.wall_clock()
-        left = limits
+        calls, tokens, _ = left = self.ledger.bounds
         if number == self.ledger.number:
             left = self.ledger.left(others=self._books.others(self.ledger))
-        return Allowance(
-            requests=limits.calls,
-            requests_left=left.calls,
-            tokens=limits.tokens,
-            tokens_left=left.tokens,
-            cost_left=left.cost,
-            resets_in_seconds=ends_in,
-        )
+        calls_left, tokens_left, cost_left = left
+        return Allowance(calls, calls_left, tokens, tokens_left, ends_in, cost_left)
 
     async def close(self) -> None:
         """Release the rest. Calls in flight are settled, and release theirs, later."""

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +125,12 @@ def condition(asked: Kubectl, namespace: str, kind: str) -> tuple[str, str, str]
 def test_policies_of_watched_namespaces_are_kept_and_no_others(api_server, operator):
     for namespace in (SHOP, BLOG, FOREIGN):
         api_server.apply(policy(namespace))
+
+    def lacks_key(namespace: str) -> bool:
+        return condition(api_server, namespace, "SecretsSynced")[1] == "SecretMissing"
+
     for namespace in (SHOP, BLOG):
-        wait(
-            lambda space=namespace: (
-                condition(api_server, space, "SecretsSynced")[1] == "SecretMissing"
-            ),
-            f"a missing key in {namespace}",
-            last=operator.log,
-        )
+        wait(partial(lacks_key, namespace), f"a missing key in {namespace}", last=operator.log)
     # No resync comes: each namespace has a watch of Secrets.
     api_server("create", "secret", "generic", "keys", "-n", BLOG, "--from-literal=KEY=sk-blog")
     wait(

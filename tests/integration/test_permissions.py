@@ -9,7 +9,8 @@ import yaml
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, roles, vault
+from embedding_operator.injection import webhook_ca
+from tests.parts import charted, helm, roles, vault
 from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
@@ -284,3 +285,51 @@ def test_each_granted_right_is_used(log, administrator):
     }
     assert granted - used == roles.TO_ADOPT
     assert granted == roles.granted()
+
+
+# --- who writes which field
+
+
+def fields(found, at=()):
+    """The leaves of a field manager's fieldsV1; the keys of list items are part of the path."""
+    inner = {key: it for key, it in found.items() if key != "."}
+    if not inner:
+        yield at
+    for key, it in inner.items():
+        if not (at and at[-1].startswith("k:") and key in KEYS):
+            yield from fields(it, (*at, key))
+
+
+KEYS = ("f:name", "f:key", "f:containerPort", "f:port", "f:protocol", "f:mountPath")
+"""Fields by which items of a list are told apart: each manager of an item has them."""
+
+
+def managers(administrator, found):
+    """The field managers of an object of the chart, with their fields."""
+    where = found["metadata"].get("namespace")
+    named = (found["kind"], found["metadata"]["name"], *(("-n", where) if where else ()))
+    live = administrator.get(*named, "--show-managed-fields")
+    return {
+        it["manager"]: set(fields(it["fieldsV1"]))
+        for it in live["metadata"]["managedFields"]
+        if not it.get("subresource")
+    }
+
+
+def test_chart_and_operator_write_no_field_both(log, administrator):
+    """Helm 4 applies server-side, and would get a conflict."""
+    manifest = helm.Helm(administrator.kubeconfig)(
+        "get", "manifest", charted.NAME, "-n", SYSTEM_NAMESPACE
+    )
+    shared, writers = {}, set()
+    for found in (it for it in yaml.safe_load_all(manifest) if it):
+        of = managers(administrator, found)
+        ours = {it for it in of if it.startswith(names.FIELD_MANAGER)}
+        writers |= {(found["kind"], it) for it in ours}
+        for name in ours:
+            both = of["helm"] & of[name]
+            if both:
+                shared[found["kind"], found["metadata"]["name"]] = both
+    assert shared == {}
+    # What the operator does write there: it was not looked past.
+    assert writers == {("MutatingWebhookConfiguration", webhook_ca.FIELD_MANAGER)}

@@ -315,7 +315,8 @@ def test_service_monitor_finds_its_service_and_port():
 
 @pytest.mark.parametrize("name", ["of two namespaces", "of two namespaces with Vault and restarts"])
 def test_namespaced_operator_has_rights_in_its_namespaces_alone(name):
-    found = render(VARIANTS[name])
+    served = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+    found = render(VARIANTS[name], served)
     kinds = {it["kind"] for it in found if "namespace" not in it["metadata"]}
     assert kinds <= {"CustomResourceDefinition", "MutatingWebhookConfiguration"}
     bound = {

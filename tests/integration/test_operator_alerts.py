@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from embedding_contract import built_in_alerts, names
-from tests.parts import admitting, monitoring, operating, reconciling, relay, roles
+from tests.parts import admitting, monitoring, operating, reconciling, relay, shipped_roles
 from tests.parts import vault as real
 from tests.parts.kubectl import Kubectl
 
@@ -102,14 +102,14 @@ def test_every_alert_about_operator_is_caused_here():
 @pytest.mark.timeout(600)
 def test_right_to_watch_that_is_taken_away_is_alert_until_it_is_given_back(watched, api_server):
     assert not watched.firing(WATCH_ENDED)
-    api_server("delete", "clusterrolebinding", roles.NAME)
+    api_server("delete", "clusterrolebinding", shipped_roles.NAME)
     watched.way.cut()  # a stream that is open goes on, for five minutes at most
     watched.chain.until(lambda: watched.firing(WATCH_ENDED), seconds=PATIENCE_SECONDS)
     kinds = {"pods", "namespaces", "configmaps", "secrets", names.PLURAL}
     watched.chain.until(lambda: {it["kind"] for it in watched.firing(WATCH_ENDED)} >= kinds)
     watched.until_held(WATCH_ENDED)
     assert watched.operator.healthy()  # a restart would not help
-    roles.grant(api_server)
+    shipped_roles.grant(api_server)
     watched.until_resolved(WATCH_ENDED)
 
 

@@ -10,7 +10,7 @@ import yaml
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import webhook_ca
-from tests.parts import charted, helm, roles, vault
+from tests.parts import charted, helm, shipped_roles, vault
 from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
@@ -269,7 +269,7 @@ def test_operator_makes_tokens_of_its_own_accounts_only(
 
 
 def test_each_granted_right_is_used(log, administrator):
-    used = {it for entry in entries(log) for it in roles.grants(entry)}
+    used = {it for entry in entries(log) for it in shipped_roles.grants(entry)}
     given = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
@@ -283,8 +283,8 @@ def test_each_granted_right_is_used(log, administrator):
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted - used == roles.TO_ADOPT
-    assert granted == roles.granted()
+    assert granted - used == shipped_roles.TO_ADOPT
+    assert granted == shipped_roles.granted()
 
 
 # --- who writes which field

@@ -7,13 +7,13 @@ import sys
 import urllib.request
 
 from embedding_contract import names
-from tests.parts import daemons, kubectl, ports, roles
+from tests.parts import daemons, kubectl, ports, shipped_roles
 from tests.parts.installation import SYSTEM_NAMESPACE
 
 SYSTEM = SYSTEM_NAMESPACE
-USER = roles.USER
+USER = shipped_roles.USER
 """The operator's name to the API server."""
-CONFIGURATION = roles.CONFIGURATION
+CONFIGURATION = shipped_roles.CONFIGURATION
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
 UNVERIFIED = ssl._create_unverified_context()
 
@@ -30,7 +30,7 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(roles.kubeconfig(api_server, folder)),
+            "KUBECONFIG": str(shipped_roles.kubeconfig(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.parts import daemons, ports, roles, vault
+from tests.parts import daemons, ports, shipped_roles, vault
 from tests.parts.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,8 @@ class Operator:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(roles.kubeconfig(Kubectl(kubeconfig), folder)),
-            "WEBHOOK_CONFIGURATION": roles.CONFIGURATION,
+            "KUBECONFIG": str(shipped_roles.kubeconfig(Kubectl(kubeconfig), folder)),
+            "WEBHOOK_CONFIGURATION": shipped_roles.CONFIGURATION,
             "VAULT_ADDR": server.address,
             "VAULT_ALLOW_INSECURE_HTTP": "true",
             "VAULT_AUTH_METHOD": "token",

@@ -24,7 +24,7 @@ from embedding_operator.policy import network, provider_guard
 from embedding_operator.sidecars import report
 from embedding_operator.status import config_in_force, quota_status
 from tests.fakes import secret_store
-from tests.parts import kubectl, read_through, roles
+from tests.parts import kubectl, read_through, shipped_roles
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 SYSTEM = "embedding-system"
@@ -145,7 +145,7 @@ class Reconciling:
 
     def __init__(self, objects: Administrator, namespace: str) -> None:
         self.objects = objects
-        self.subject = roles.connect(objects.kubeconfig)
+        self.subject = shipped_roles.connect(objects.kubeconfig)
         self.namespace = namespace
         self.store = secret_store.Store()
         self.asks = Sidecars()

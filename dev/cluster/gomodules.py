@@ -74,6 +74,7 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Program("pause", "."),
+    "registry": Program("registry", "."),
     # Its web pages are not built in: they come from npm, and nobody looks at them.
     "prometheus": Program(
         "prometheus",

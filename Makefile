@@ -71,9 +71,15 @@ golden: tools ## write tests/golden/files again, for an intended change of a pub
 	@$(RUN) python -m tests.golden
 
 .PHONY: demo
-demo: tools ## show the main job on a real Kubernetes node; leaves it up
+demo: tools ## show the main job on a real Kubernetes node; leaves it up; CLUSTER=current: on yours
+ifneq ($(CLUSTER),current)
 	@$(RUN) python -m dev.cluster build --form node
+endif
 	@$(RUN) python -m examples.demo up
+
+.PHONY: push
+push: tools ## build our images and push them to REGISTRY, for `make demo CLUSTER=current`
+	@$(RUN) python -m examples.demo push
 
 .PHONY: demo-down
 demo-down: tools ## remove everything that `make demo` created

@@ -61,9 +61,7 @@ def names_of(form: str, kubernetes: str = "") -> dict[str, str]:
             f"{VERSION}={kubernetes}: there are {', '.join(earlier)}, as control planes"
         )
     replaced = gomodules.CONTROL_PLANE_OF_EARLIER if kubernetes else ()
-    return {
-        name: f"{name}-{kubernetes}" if name in replaced else name for name in BY_FORM[form]
-    }
+    return {name: f"{name}-{kubernetes}" if name in replaced else name for name in BY_FORM[form]}
 
 
 def names() -> list[str]:

@@ -110,6 +110,10 @@ bench-vectors: tools ## a search against its own SQL, at 1,000 and 100,000 rows,
 compatibility: tools ## run clients and servers again, and write docs/compatibility.md
 	@$(RUN) python -m tests.compatibility
 
+.PHONY: sbom
+sbom: tools ## CycloneDX of our images into sbom/; fails on a licence that is not listed
+	@$(RUN) python -m dev.sbom
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures

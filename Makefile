@@ -114,6 +114,11 @@ compatibility: tools ## run clients and servers again, and write docs/compatibil
 sbom: tools ## CycloneDX of our images into sbom/; fails on a licence that is not listed
 	@$(RUN) python -m dev.sbom
 
+.PHONY: kubernetes
+kubernetes: tools ## the cluster tests on each minor of Kubernetes, and their table in docs
+	@for minor in "" 1.33 1.29; do KUBERNETES=$$minor $(RUN) python -m dev.cluster build; done
+	@$(RUN) python -m tests.kubernetes_versions
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures

@@ -5,6 +5,7 @@ three-way diff of `kubectl diff` (Argo CD's default). docs/gitops.md says which 
 """
 
 import os
+from typing import Any
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ TRACKING = ("app.kubernetes.io/instance", "argocd.argoproj.io/tracking-id")
 """By these Argo CD knows what belongs to an Application, and prunes what is not in Git."""
 SHOP = "shop"
 MONITORING = ("prometheusrules", "podmonitors", "prometheuses", "prometheusagents", "thanosrulers")
-POLICY = {
+POLICY: dict[str, Any] = {
     "apiVersion": names.API_VERSION,
     "kind": names.KIND,
     "metadata": {"name": "search", "namespace": SHOP},

@@ -69,9 +69,9 @@ def _version(minor: str) -> str:
 def _section(ran: dict[str, collections.Counter[str]]) -> str:
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     text = f"""Written by `make kubernetes` on {when}, {platform.machine()}: the contract and
-integration tests that ask a real API server, on an API server and the controllers of each minor. The
-tests of a node run on the newest. A test is skipped where the server lacks what it is about, and names
-the minor that has it."""
+    integration tests that ask a real API server, on an API server and the controllers of each
+    minor. The tests of a node run on the newest. A test is skipped where the server lacks what it
+    is about, and names the minor that has it."""
     rows = [
         f"| {_version(minor)} | {counts['passed']} | {counts['skipped']} |"
         for minor, counts in ran.items()

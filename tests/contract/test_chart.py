@@ -24,7 +24,7 @@ RULE = {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}
 
 VARIANTS: dict[str, dict[str, typing.Any]] = {
     "as it comes": {},
-    "demo": installation.Installation.values(typing.cast("installation.Installation", None)),
+    "demo": installation.values(),
     "vault by token": {
         "vault": {
             "address": "https://vault.example.com",

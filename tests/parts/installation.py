@@ -83,34 +83,14 @@ class Installation:
 
     def values(self) -> dict[str, Any]:
         """The chart values of this installation."""
-        return {
-            "image": self._image("embedding-operator"),
-            "sidecarImage": self._image("embedding-sidecar"),
-            "vault": {
-                "address": "http://vault.platform.svc.cluster.local:8200",
-                "allowInsecureHTTP": True,
-                "pollSeconds": 2,
-                "allowed": [
-                    {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
-                    {
-                        "namespace": "integrations",
-                        "mount": "agenticverz",
-                        "path": "external-integrations",
-                    },
-                ],
-            },
-            "rollouts": {"enabled": True},
-        }
-
-    def _image(self, name: str) -> dict[str, str]:
-        return {"repository": f"{self.registry}/{name}", "tag": self.tag}
+        return values(registry=self.registry, tag=self.tag)
 
     def enable_vectors(self) -> None:
         """Upgrade it to run pods of indexes in the shop, which is there by now."""
         vectors = {
             "enabled": True,
             "namespaces": ["shop"],
-            "image": self._image("embedding-vectors"),
+            "image": _image("embedding-vectors", registry=self.registry, tag=self.tag),
         }
         self._upgrade({**self.values(), "vectors": vectors})
 
@@ -261,6 +241,32 @@ class Installation:
         if not found:
             raise AssertionError(f"the audit log names no user {user_prefix}*")
         return found
+
+
+def values(*, registry: str = LOCAL, tag: str = "dev") -> dict[str, Any]:
+    """The chart values of the demo and the node tests."""
+    return {
+        "image": _image("embedding-operator", registry=registry, tag=tag),
+        "sidecarImage": _image("embedding-sidecar", registry=registry, tag=tag),
+        "vault": {
+            "address": "http://vault.platform.svc.cluster.local:8200",
+            "allowInsecureHTTP": True,
+            "pollSeconds": 2,
+            "allowed": [
+                {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
+                {
+                    "namespace": "integrations",
+                    "mount": "agenticverz",
+                    "path": "external-integrations",
+                },
+            ],
+        },
+        "rollouts": {"enabled": True},
+    }
+
+
+def _image(name: str, *, registry: str, tag: str) -> dict[str, str]:
+    return {"repository": f"{registry}/{name}", "tag": tag}
 
 
 def application_pod(

@@ -7,7 +7,7 @@ from embedding_contract import names
 from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
-from embedding_operator.injection import room
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object, ObjectKey
 
@@ -71,8 +71,8 @@ class ReadThrough(Caches):
     def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterator[Object]:
         yield from trimmed(self._cluster.find(kind, namespace), pod_objects.workload)
 
-    def room_of(self, namespace: str) -> room.Room:
-        return room.Room(
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        return namespace_bounds.Bounds(
             limit_ranges=list(
                 trimmed(self._cluster.find(kinds.LIMIT_RANGE, namespace), objects.limit_range)
             ),

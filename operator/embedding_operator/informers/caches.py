@@ -18,7 +18,7 @@ from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
-from embedding_operator.injection import room
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Kind, Object, ObjectKey
@@ -211,9 +211,9 @@ class Caches:
         """A namespace with its labels; `labelsUnknown` where they are too long to be stored."""
         return self.namespaces.get("", name)
 
-    def room_of(self, namespace: str) -> room.Room:
-        """What bounds the resources of a namespace's new pods."""
-        return room.Room(
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """The LimitRanges and ResourceQuotas of a namespace."""
+        return namespace_bounds.Bounds(
             limit_ranges=[it.value() for it in self.limit_ranges.of(namespace)],
             quotas=[it.value() for it in self.quotas.of(namespace)],
         )

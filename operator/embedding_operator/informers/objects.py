@@ -395,12 +395,12 @@ class _Quota(msgspec.Struct):
 
 
 def limit_range(raw: msgspec.Raw) -> Kept:
-    """A LimitRange: the fields that `room` uses; a longer one is not stored."""
+    """A LimitRange: the fields that `namespace_bounds` uses; a longer one is not stored."""
     return _bound(msgspec.json.decode(raw, type=_LimitRange))
 
 
 def quota(raw: msgspec.Raw) -> Kept:
-    """A ResourceQuota: the fields that `room` uses; a longer one is not stored."""
+    """A ResourceQuota: the fields that `namespace_bounds` uses; a longer one is not stored."""
     return _bound(msgspec.json.decode(raw, type=_Quota))
 
 

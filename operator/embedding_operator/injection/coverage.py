@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, injector, room, selection
+from embedding_operator.injection import bypasses, injector, namespace_bounds, selection
 from embedding_operator.status import policy_status
 
 _LIVE_PHASES: Final = frozenset({"Pending", "Running"})
@@ -77,9 +77,9 @@ def of(
 
 
 def _noted(pod: Object) -> str | None:
-    """Why the webhook left a pod without a sidecar; anyone may write the annotation."""
+    """The reason for which the webhook left a pod without a sidecar, as its annotation says."""
     found = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_SIDECAR_SKIPPED)
-    return found if found in room.REASONS else None
+    return found if found in namespace_bounds.REASONS else None
 
 
 def _is_later(created_at: str | None, *, than: str | None) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, resources, room, selection
+from embedding_operator.injection import bypasses, namespace_bounds, resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -25,7 +25,7 @@ USER: Final = 65532
 
 _HEX_DIGITS: Final = 16
 _STARTS_WITHIN_SECONDS: Final = 60
-_UNBOUNDED: Final = room.Room()
+_UNBOUNDED: Final = namespace_bounds.Bounds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,15 @@ def amounts(
     *,
     sidecar: Sidecar,
     candidate: selection.Candidate,
-    within: room.Room = _UNBOUNDED,
-) -> Object | room.NoRoom:
+    within: namespace_bounds.Bounds = _UNBOUNDED,
+) -> Object | namespace_bounds.DoesNotFit:
     """The sidecar's requests and limits in a pod, as the namespace permits them, or why not."""
     spec, chart = pod["spec"], sidecar.resources
     fitted = resources.fit(_written(sidecar, candidate), chart=chart, spec=spec)
-    return room.fit(fitted, chart=chart, spec=spec, room=within)
+    return namespace_bounds.fit(fitted, chart=chart, spec=spec, bounds=within)
 
 
-def skip(pod: Object, *, reason: room.Reason) -> Pod:
+def skip(pod: Object, *, reason: namespace_bounds.Reason) -> Pod:
     """The pod with a note of why it has no sidecar; `coverage` reads it."""
     metadata = dict(pod.get("metadata") or {})
     annotations = metadata.get("annotations") or {}

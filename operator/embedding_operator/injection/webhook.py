@@ -15,7 +15,13 @@ from typing import Any, Final, Protocol
 import kopf
 import msgspec
 
-from embedding_operator.injection import admission_server, injector, log_limiter, room, selection
+from embedding_operator.injection import (
+    admission_server,
+    injector,
+    log_limiter,
+    namespace_bounds,
+    selection,
+)
 from embedding_operator.injection.skipped_pods import SkippedPods
 
 _LOG = logging.getLogger(__name__)
@@ -23,7 +29,14 @@ _LOG = logging.getLogger(__name__)
 HANDLER: Final = "inject"
 """The path of reviews."""
 REASONS_TOLD: Final = frozenset(
-    {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld", *room.REASONS}
+    {
+        "PolicyNotFound",
+        "HostNetwork",
+        "Windows",
+        "NameTaken",
+        "ServerTooOld",
+        *namespace_bounds.REASONS,
+    }
 )
 """The reasons that contradict somebody's wish for a sidecar; the others were asked for."""
 NAMESPACE_CHARACTERS: Final = 63
@@ -41,8 +54,8 @@ class Seen(Protocol):
     def policies_of(self, namespace: str) -> list[dict[str, Any]]:
         """All policies of a namespace, without what only they themselves look at."""
 
-    def room_of(self, namespace: str) -> room.Room:
-        """What bounds the resources of a namespace's new pods."""
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """The LimitRanges and ResourceQuotas of a namespace."""
 
     def server_version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
@@ -102,9 +115,9 @@ class Webhook:
             self._counts.injected(result="kept", reason="")
             return Answer(self._injected(pod, decision.candidate))
         if isinstance(decision, selection.Covered):
-            wins, within = decision.candidate, self._seen.room_of(namespace)
+            wins, within = decision.candidate, self._seen.bounds_of(namespace)
             given = injector.amounts(pod, sidecar=self._sidecar, candidate=wins, within=within)
-            if not isinstance(given, room.NoRoom):
+            if not isinstance(given, namespace_bounds.DoesNotFit):
                 self._counts.injected(result="injected", reason="")
                 return Answer(self._injected(pod, wins, given=given))
             decision = selection.Skipped(given.reason, given.message, wins)

@@ -10,7 +10,13 @@ import pytest
 from dev.cluster.certificates import Authority
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.injection import admission_server, injector, room, selection, webhook
+from embedding_operator.injection import (
+    admission_server,
+    injector,
+    namespace_bounds,
+    selection,
+    webhook,
+)
 from tests.parts import ports
 
 SIDECAR = injector.Sidecar(image="example/sidecar:1", pull_policy="Always", resources={})
@@ -33,7 +39,7 @@ class World:
         self.labels = {names.LABEL_INJECTION: "enabled"} if labels is None else labels
         self.error = error
         self.server = version
-        self.room = room.Room()
+        self.bounds = namespace_bounds.Bounds()
 
     def namespace(self, name):
         if self.error is not None:
@@ -45,8 +51,8 @@ class World:
     def policies_of(self, namespace):
         return self.policies if namespace == "shop" else []
 
-    def room_of(self, namespace):
-        return self.room
+    def bounds_of(self, namespace):
+        return self.bounds
 
     def server_version(self):
         return self.server
@@ -101,7 +107,7 @@ def test_asked_again_it_changes_nothing(recorder):
 def test_pod_without_room_is_created_and_noted(recorder):
     world = World()
     item = {"type": "Container", "max": {"memory": "64Mi"}}
-    world.room = room.Room(limit_ranges=[{"spec": {"limits": [item]}}])
+    world.bounds = namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [item]}}])
     answer = ask(world, recorder, pod())
     assert not selection.carries_sidecar(answer.pod)
     assert answer.pod["spec"] == pod()["spec"]
@@ -114,7 +120,7 @@ def test_pod_without_room_is_created_and_noted(recorder):
 def test_pod_within_limit_range_gets_fitted_sidecar(recorder):
     world = World()
     item = {"type": "Container", "max": {"memory": "256Mi"}}
-    world.room = room.Room(limit_ranges=[{"spec": {"limits": [item]}}])
+    world.bounds = namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [item]}}])
     container = ask(world, recorder, pod()).pod["spec"]["initContainers"][0]
     assert container["resources"]["limits"] == {"memory": "268435456"}
 

@@ -23,22 +23,22 @@ _MILLI: Final = Decimal("0.001")
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
-    """The namespace leaves no room for a sidecar, in words for its author."""
+class DoesNotFit:
+    """The pod with a sidecar would be refused; `message` is for the namespace's author."""
 
     reason: Reason
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Bounds:
     """The LimitRanges and ResourceQuotas of a namespace, as objects of the API."""
 
     limit_ranges: Sequence[Object] = ()
     quotas: Sequence[Object] = ()
 
 
-def fit(amounts: Object, *, chart: Object, spec: Object, room: Room) -> Object | NoRoom:
+def fit(amounts: Object, *, chart: Object, spec: Object, bounds: Bounds) -> Object | DoesNotFit:
     """The sidecar's requests and limits in this pod, as the namespace permits them, or why not.
 
     `amounts` are those of `resources.fit`; those of the chart complete them where a quota wants an
@@ -47,13 +47,13 @@ def fit(amounts: Object, *, chart: Object, spec: Object, room: Room) -> Object |
     """
     if spec.get("resources"):
         return amounts
-    ranged = _ranged(amounts, spec=spec, ranges=room.limit_ranges)
-    if isinstance(ranged, NoRoom):
+    ranged = _ranged(amounts, spec=spec, ranges=bounds.limit_ranges)
+    if isinstance(ranged, DoesNotFit):
         return ranged
-    for quota in room.quotas:
+    for quota in bounds.quotas:
         if _applies(quota["spec"], spec):
             completed = _completed(ranged, chart=chart, quota=quota)
-            if isinstance(completed, NoRoom):
+            if isinstance(completed, DoesNotFit):
                 return completed
             ranged = completed
             if (shortage := _shortage(ranged, spec=spec, quota=quota)) is not None:
@@ -65,8 +65,8 @@ def fit(amounts: Object, *, chart: Object, spec: Object, room: Room) -> Object |
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Bounds:
-    """What all LimitRanges of a namespace say of one resource of a container."""
+class _Range:
+    """The bounds of one resource of a container, by all LimitRanges of a namespace."""
 
     least: Decimal | None
     most: Decimal | None
@@ -75,7 +75,7 @@ class _Bounds:
     request: str | None
 
 
-def _ranged(amounts: Object, *, spec: Object, ranges: Sequence[Object]) -> Object | NoRoom:
+def _ranged(amounts: Object, *, spec: Object, ranges: Sequence[Object]) -> Object | DoesNotFit:
     items = [item for each in ranges for item in each["spec"].get("limits") or ()]
     if not items:
         return amounts
@@ -86,9 +86,9 @@ def _ranged(amounts: Object, *, spec: Object, ranges: Sequence[Object]) -> Objec
             name,
             request=requests.get(name),
             limit=limits.get(name),
-            bounds=_bounds(items, name, spec),
+            within=_range(items, name, spec),
         )
-        if isinstance(made, NoRoom):
+        if isinstance(made, DoesNotFit):
             return made
         request, limit = made
         if limit is not None:
@@ -98,7 +98,7 @@ def _ranged(amounts: Object, *, spec: Object, ranges: Sequence[Object]) -> Objec
     return {kind: it for kind, it in (("requests", requests), ("limits", limits)) if it}
 
 
-def _bounds(items: Sequence[Object], name: str, spec: Object) -> _Bounds:
+def _range(items: Sequence[Object], name: str, spec: Object) -> _Range:
     def named(kind: str, of: str) -> list[str]:
         found = (item.get(kind) or {} for item in items if item.get("type") == of)
         return [it[name] for it in found if name in it]
@@ -112,7 +112,7 @@ def _bounds(items: Sequence[Object], name: str, spec: Object) -> _Bounds:
     ratios = [
         it for of in ("Container", "Pod") for it in amounts("maxLimitRequestRatio", of) if it > 0
     ]
-    return _Bounds(
+    return _Range(
         least=max(amounts("min", "Container"), default=None),
         most=min([*amounts("max", "Container"), *rest], default=None),
         ratio=min(ratios, default=None),
@@ -122,30 +122,30 @@ def _bounds(items: Sequence[Object], name: str, spec: Object) -> _Bounds:
 
 
 def _bounded(
-    name: str, *, request: str | None, limit: str | None, bounds: _Bounds
-) -> tuple[str | None, str | None] | NoRoom:
+    name: str, *, request: str | None, limit: str | None, within: _Range
+) -> tuple[str | None, str | None] | DoesNotFit:
     """Request and limit within the bounds, each in its own words where it need not change."""
-    # As the API server would complete them: a limit is the request too.
-    request = request or limit or bounds.request or bounds.limit
-    limit = limit or bounds.limit
+    # The API server would complete them so: a limit is the request too.
+    request = request or limit or within.request or within.limit
+    limit = limit or within.limit
     wanted = None if request is None else quantities.amount(request)
     top = None if limit is None else quantities.amount(limit)
-    if bounds.most is not None:
-        top = bounds.most if top is None else min(top, bounds.most)
-    if bounds.least is not None:
-        wanted = max(wanted or bounds.least, bounds.least)
-        top = None if top is None else max(top, bounds.least)
-    if top is None and bounds.ratio is not None and wanted is not None:
-        top = wanted * bounds.ratio
+    if within.most is not None:
+        top = within.most if top is None else min(top, within.most)
+    if within.least is not None:
+        wanted = max(wanted or within.least, within.least)
+        top = None if top is None else max(top, within.least)
+    if top is None and within.ratio is not None and wanted is not None:
+        top = wanted * within.ratio
     if top is not None:
         wanted = top if wanted is None else min(wanted, top)
-        if bounds.ratio is not None:
-            wanted = max(wanted, top / bounds.ratio)
-        least = max(bounds.least or 0, quantities.amount(LEAST.get(name, "0")))
-        if bounds.most is not None and bounds.most < least:
-            left = _text(name, max(bounds.most, Decimal(0)), ROUND_FLOOR)
+        if within.ratio is not None:
+            wanted = max(wanted, top / within.ratio)
+        least = max(within.least or 0, quantities.amount(LEAST.get(name, "0")))
+        if within.most is not None and within.most < least:
+            left = _text(name, max(within.most, Decimal(0)), ROUND_FLOOR)
             needed = _text(name, Decimal(least), ROUND_CEILING)
-            return NoRoom(
+            return DoesNotFit(
                 "LimitRange", f"a LimitRange leaves {left} of {name}, and a sidecar needs {needed}"
             )
     return (
@@ -171,7 +171,7 @@ def _text(name: str, value: Decimal, rounding: str) -> str:
 # --- ResourceQuota
 
 
-def _completed(amounts: Object, *, chart: Object, quota: Object) -> Object | NoRoom:
+def _completed(amounts: Object, *, chart: Object, quota: Object) -> Object | DoesNotFit:
     """The amounts with those that a quota wants of every container, from the chart."""
     made = {kind: dict(amounts.get(kind) or {}) for kind in _KINDS}
     for counted in quota["spec"].get("hard") or {}:
@@ -179,7 +179,7 @@ def _completed(amounts: Object, *, chart: Object, quota: Object) -> Object | NoR
         if name and name not in made[kind] and not (kind == "requests" and name in made["limits"]):
             default = (chart.get(kind) or {}).get(name)
             if default is None:
-                return NoRoom(
+                return DoesNotFit(
                     "ResourceQuota",
                     f"ResourceQuota {quota['metadata']['name']} counts {counted},"
                     " of which the sidecar has none",
@@ -191,8 +191,8 @@ def _completed(amounts: Object, *, chart: Object, quota: Object) -> Object | NoR
     return {kind: named for kind, named in made.items() if named}
 
 
-def _shortage(amounts: Object, *, spec: Object, quota: Object) -> NoRoom | None:
-    """Why the pod fits into a quota without the sidecar, and not with it; None if it does."""
+def _shortage(amounts: Object, *, spec: Object, quota: Object) -> DoesNotFit | None:
+    """The refusal of a quota that admits the pod alone and not with the sidecar; else None."""
     status = quota.get("status") or {}
     used = status.get("used") or {}
     for counted, hard in (status.get("hard") or {}).items():
@@ -204,9 +204,9 @@ def _shortage(amounts: Object, *, spec: Object, quota: Object) -> NoRoom | None:
         left = quantities.amount(hard) - quantities.amount(used.get(counted, 0))
         alone = _total(spec, kind, name)
         if alone <= left < alone + added:
-            return NoRoom(
+            return DoesNotFit(
                 "ResourceQuota",
-                f"ResourceQuota {quota['metadata']['name']} has room for the pod, and not for"
+                f"ResourceQuota {quota['metadata']['name']} admits the pod, and not"
                 f" {_text(name, added, ROUND_CEILING)} of {counted} more",
             )
     return None
@@ -253,7 +253,7 @@ def _in_scope(expression: Object, spec: Object) -> bool:
 
 
 def _total(spec: Object, kind: str, name: str) -> Decimal:
-    """What the pod's containers have of a resource together, as LimitRanger counts it."""
+    """The sum of a resource over the pod's containers, as LimitRanger counts it."""
     running = sum((_own(it, kind, name) for it in spec["containers"]), Decimal(0))
     beside, most = Decimal(0), Decimal(0)
     for container in spec.get("initContainers") or ():

@@ -160,7 +160,7 @@ def test_quota_that_leaves_no_room_lets_pod_start_without(api_server, shop):
     without = created(api_server, shop)
     assert sidecars(without) == []
     assert without["metadata"]["annotations"][names.ANNOTATION_SIDECAR_SKIPPED] == "ResourceQuota"
-    # Where the pod alone has no room either, the API server says so, as ever.
+    # Where the pod alone does not fit either, the API server says so, as ever.
     with pytest.raises(kubectl.KubectlError, match="exceeded quota: team"):
         created(api_server, shop)
 

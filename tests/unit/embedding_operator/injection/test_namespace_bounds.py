@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedding_operator.injection import resources, room
+from embedding_operator.injection import namespace_bounds, resources
 from embedding_operator.kube.quantities import amount
 
 CHART = {
@@ -17,19 +17,19 @@ CHART = {
 APP = {"name": "app", "resources": CHART}
 
 
-def ranged(*items: dict[str, Any]) -> room.Room:
-    return room.Room(limit_ranges=[{"spec": {"limits": [item]}} for item in items])
+def ranged(*items: dict[str, Any]) -> namespace_bounds.Bounds:
+    return namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [item]}} for item in items])
 
 
 def quota(hard, used=None, **spec):
     status = {"hard": hard, "used": used or {}}
     found = {"metadata": {"name": "team"}, "spec": {"hard": hard, **spec}, "status": status}
-    return room.Room(quotas=[found])
+    return namespace_bounds.Bounds(quotas=[found])
 
 
 def fit(within, *, amounts=CHART, **spec):
     spec = {"containers": [APP], **spec}
-    return room.fit(amounts, chart=CHART, spec=spec, room=within)
+    return namespace_bounds.fit(amounts, chart=CHART, spec=spec, bounds=within)
 
 
 def numbers(found):
@@ -37,10 +37,10 @@ def numbers(found):
 
 
 def test_namespace_without_bounds_changes_nothing():
-    assert fit(room.Room()) == CHART
+    assert fit(namespace_bounds.Bounds()) == CHART
 
 
-def test_case_of_the_field_is_fitted():
+def test_case_from_field_is_fitted():
     """field.md, C7: a ratio of 10, max 250m, max 256Mi."""
     found = fit(
         ranged(
@@ -92,7 +92,7 @@ def test_pod_with_budget_of_its_own_is_left_alone():
 def test_too_small_container_is_no_room(name):
     small = {"cpu": "49m", "memory": "127Mi"}
     found = fit(ranged({"type": "Container", "max": {name: small[name]}}))
-    assert isinstance(found, room.NoRoom)
+    assert isinstance(found, namespace_bounds.DoesNotFit)
     assert found.reason == "LimitRange"
     assert f"of {name}, and a sidecar needs" in found.message
 
@@ -101,7 +101,7 @@ def test_rest_of_pod_bounds_sidecar():
     item = {"type": "Pod", "max": {"memory": "640Mi"}}
     assert numbers(fit(ranged(item)))["limits"]["memory"] == amount("256Mi")
     two = fit(ranged(item), containers=[APP, APP])
-    assert isinstance(two, room.NoRoom)
+    assert isinstance(two, namespace_bounds.DoesNotFit)
     assert "leaves 0 of memory" in two.message
 
 
@@ -128,14 +128,14 @@ def test_quota_that_only_pod_fits_into_is_no_room(counted):
     within = quota({counted: "1Gi"}, {counted: "640Mi"})
     found = fit(within)
     if counted == "limits.memory":
-        assert isinstance(found, room.NoRoom)
+        assert isinstance(found, namespace_bounds.DoesNotFit)
         assert found.reason == "ResourceQuota"
-        assert "team has room for the pod" in found.message
+        assert "team admits the pod" in found.message
     else:
         assert found == CHART
     full = fit(quota({counted: "1Gi"}, {counted: "900Mi"}))
     # Where the pod alone does not fit either, the API server says so.
-    assert isinstance(full, room.NoRoom) is (counted != "limits.memory")
+    assert isinstance(full, namespace_bounds.DoesNotFit) is (counted != "limits.memory")
 
 
 def test_quota_that_is_full_for_pod_too_is_left_to_server():
@@ -149,7 +149,7 @@ def test_amount_that_quota_wants_comes_from_chart():
 
 def test_amount_that_nobody_has_is_no_room():
     found = fit(quota({"limits.ephemeral-storage": "2Gi"}))
-    assert isinstance(found, room.NoRoom)
+    assert isinstance(found, namespace_bounds.DoesNotFit)
     assert "counts limits.ephemeral-storage" in found.message
 
 
@@ -192,7 +192,7 @@ def test_quota_of_another_scope_does_not_count(spec, pod, counts):
             }
         }
     within = quota({"limits.memory": "400Mi"}, {}, **spec)
-    assert isinstance(fit(within, **pod), room.NoRoom) is counts
+    assert isinstance(fit(within, **pod), namespace_bounds.DoesNotFit) is counts
 
 
 # --- any range
@@ -231,14 +231,16 @@ def violations(found, item):
 @given(ITEM, WRITTEN)
 def test_fitted_sidecar_breaks_no_range(item, written):
     fitted = resources.fit(written, chart=CHART, spec={"containers": [{"name": "app"}]})
-    found = room.fit(fitted, chart=CHART, spec={"containers": [APP]}, room=ranged(item))
-    if isinstance(found, room.NoRoom):
-        bounds = {**(item.get("max") or {})}
-        least = item.get("min") or {}
+    found = namespace_bounds.fit(
+        fitted, chart=CHART, spec={"containers": [APP]}, bounds=ranged(item)
+    )
+    if isinstance(found, namespace_bounds.DoesNotFit):
+        most, least = item.get("max") or {}, item.get("min") or {}
         # It is too small for the sidecar, or contradicts itself.
         assert any(
-            amount(bounds[name]) < max(amount(room.LEAST[name]), amount(least.get(name, "0")))
-            for name in bounds
+            amount(most[name])
+            < max(amount(namespace_bounds.LEAST[name]), amount(least.get(name, "0")))
+            for name in most
         )
     else:
         assert list(violations(found, item)) == []

@@ -1,90 +1,170 @@
-"""The rights in SECURITY.md and in the rendered chart; `python -m tests.parts.roles` writes them.
+"""The chart's roles for the operator of a test: its account, and what the audit log says of it.
 
-A right keeps its reason in the page; a new one has none, which a test refuses.
+Every operator and every reconcile of the tests acts as this account, so that a right that the chart
+does not give fails the test that needs it.
 """
 
+import functools
 import json
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
 
+import kubernetes
 import yaml
 
+from embedding_operator.kube import client
 from tests.parts import helm
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
+from tests.parts.kubectl import Kubectl
 
-PAGE: Final = ROOT / "SECURITY.md"
-HEADER: Final = "| role | may | what | and so |\n|---|---|---|---|\n"
-EVERYTHING: Final[Mapping[str, Any]] = {
-    "vault": {"address": "https://vault.example.com"},
+NAME: Final = "embedding-operator"
+USER: Final = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{NAME}"
+"""The account's name in the audit log."""
+CONFIGURATION: Final = f"{NAME}.{SYSTEM_NAMESPACE}.embedding.agenticverz.io"
+"""The webhook configuration that it may change."""
+TOKEN_TIME: Final = "4h"
+_KINDS: Final = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
+_SOME_NAMESPACE: Final = "some-namespace"
+_VALUES: Final = {
+    "vault": {"address": "https://vault.example"},
     "rollouts": {"enabled": True},
-    "vectors": {"enabled": True, "namespaces": ["shop"]},
+    "vectors": {"enabled": True, "namespaces": [_SOME_NAMESPACE]},
 }
-"""Values with which the chart asks for every right that it ever asks for."""
-_ROW: Final = re.compile(r"^\| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$")
+"""All that gives a right."""
+
+Object = dict[str, Any]
+Grant = tuple[str, str, str]
+"""API group, resource (and subresource), verb."""
 
 
-class Right(NamedTuple):
-    """The first three columns of a row."""
-
-    role: str
-    verbs: str
-    what: str
-
-
-def rendered() -> list[Right]:
-    """The rules of all roles that the chart renders, in their order."""
+@functools.cache
+def _rendered() -> tuple[Object, ...]:
     text = helm.Helm()(
-        *("template", "embedding-operator", str(ROOT / "charts" / "embedding-operator")),
-        *("--namespace", SYSTEM_NAMESPACE, "--kube-version", "1.37", "--values", "-"),
-        stdin=json.dumps(EVERYTHING),
+        *("template", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE, "-f", "-"),
+        stdin=json.dumps(_VALUES),
     )
-    return [
-        _right(found, rule)
-        for found in yaml.safe_load_all(text)
-        if found and found["kind"] in {"ClusterRole", "Role"}
-        for rule in found["rules"] or ()
-    ]
+    return tuple(it for it in yaml.safe_load_all(text) if it and it["kind"] in _KINDS)
 
 
-def _right(role: Mapping[str, Any], rule: Mapping[str, Any]) -> Right:
-    namespace = role["metadata"].get("namespace")
-    scope = "the cluster" if namespace is None else "its own namespace"
-    if namespace not in {None, SYSTEM_NAMESPACE}:
-        scope = "each named namespace"
-    groups = [f".{it}" if it else "" for it in rule["apiGroups"]]
-    what = ", ".join(f"`{it}{group}`" for group in groups for it in rule["resources"])
-    named = ", ".join(f"`{it}`" for it in rule.get("resourceNames", ()))
-    only = f", only {named}" if named else ""
-    return Right(
-        f"`{role['metadata']['name']}`, {scope}", ", ".join(rule["verbs"]), f"{what}{only}"
+def granted() -> set[Grant]:
+    """Each right that the chart gives its operator."""
+    return {
+        (group, resource, verb)
+        for role in _rendered()
+        if "Role" in role["kind"] and not _is_for_people(role)
+        for rule in role.get("rules", ())
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def grant(asked: Kubectl) -> None:
+    """Give the account its rights on an API server, those in namespaces of indexes aside."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}}
+    asked.apply(
+        namespace,
+        *(
+            it
+            for it in _rendered()
+            if it["metadata"].get("namespace") != _SOME_NAMESPACE and not _is_for_people(it)
+        ),
     )
+    AUDIT.follow(asked.kubeconfig.parent / "log")
 
 
-def told() -> dict[Right, str]:
-    """The rows of the page: what each right is for, or lets a person do."""
-    return dict(_rows(PAGE.read_text(encoding="utf-8")))
+def grant_in(asked: Kubectl, namespace: str) -> None:
+    """Give it the rights that it has where indexes run."""
+    text = yaml.safe_dump_all(
+        it for it in _rendered() if it["metadata"].get("namespace") == _SOME_NAMESPACE
+    )
+    asked.apply(*yaml.safe_load_all(text.replace(_SOME_NAMESPACE, namespace)))
 
 
-def _rows(text: str) -> Iterator[tuple[Right, str]]:
-    _, _, table = text.partition(HEADER)
-    for line in table.splitlines():
-        found = _ROW.match(line)
-        if found is None:
+def kubeconfig(asked: Kubectl, folder: Path) -> Path:
+    """The account's kubeconfig for the server that an administrator asks."""
+    grant(asked)
+    token = asked("create", "token", NAME, "-n", SYSTEM_NAMESPACE, f"--duration={TOKEN_TIME}")
+    config = yaml.safe_load(asked.kubeconfig.read_text(encoding="utf-8"))
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "operator.kubeconfig"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return file
+
+
+@functools.cache
+def connect(administrator: Path) -> client.KubeClient:
+    """The operator's client, for the server of an administrator's kubeconfig."""
+    file = kubeconfig(Kubectl(administrator), administrator.parent)
+    return client.KubeClient(kubernetes.config.new_client_from_config(str(file)))
+
+
+class Audit:
+    """What the account has asked of each followed API server, and what it was refused."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, int] = {}
+        self.used: set[Grant] = set()
+        self.answered = 0
+
+    def follow(self, folder: Path) -> None:
+        """Read the audit log of this folder of logs from now on."""
+        self._read.setdefault(folder / "audit.log", 0)
+
+    def refusals(self) -> list[str]:
+        """Requests that roles refused since the last call."""
+        return [
+            f"{it['verb']} {it['requestURI']}"
+            for file in list(self._read)
+            for it in self._new(file)
+            if it["annotations"].get("authorization.k8s.io/decision") == "forbid"
+        ]
+
+    def _new(self, file: Path) -> Iterator[Object]:
+        if not file.exists():
+            del self._read[file]  # its server has gone
             return
-        yield Right(found[1], found[2], found[3]), found[4].strip()
+        with file.open("rb") as log:
+            log.seek(self._read[file])
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break  # half written
+                self._read[file] += len(line)
+                if USER.encode() in line:
+                    entry = json.loads(line)
+                    if entry["user"]["username"] == USER and "responseStatus" in entry:
+                        self.answered += 1
+                        self.used |= grants(entry)
+                        yield {"annotations": {}, **entry}
 
 
-def main() -> None:
-    """Write the table with today's rights."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, header, rest = text.partition(HEADER)
-    reasons = dict(_rows(text))
-    lines = rest.splitlines(keepends=True)
-    after = "".join(lines[len(reasons) :])
-    made = "".join(f"| {' | '.join(right)} | {reasons.get(right, '')} |\n" for right in rendered())
-    PAGE.write_text(f"{before}{header}{made}{after}", encoding="utf-8")
+AUDIT: Final = Audit()
 
 
-if __name__ == "__main__":
-    main()
+def unused(used: Iterable[Grant]) -> set[Grant]:
+    """Rights that nothing has used, but those that only an admission plugin looks at."""
+    return granted() - set(used) - TO_ADOPT
+
+
+TO_ADOPT: Final[set[Grant]] = {("", "configmaps", "delete"), ("batch", "cronjobs", "delete")}
+"""OwnerReferencesPermissionEnforcement looks at them, and no request has them
+(test_field_clusters.py, C9, has the plugin on)."""
+
+
+def grants(entry: Object) -> set[Grant]:
+    """The rights that a request needed; server-side apply that creates needs that one too."""
+    about = entry.get("objectRef")
+    if about is None:
+        return set()
+    subresource = f"/{about['subresource']}" if "subresource" in about else ""
+    verbs = {entry["verb"]}
+    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == HTTPStatus.CREATED:
+        verbs.add("create")
+    return {(about.get("apiGroup", ""), about["resource"] + subresource, verb) for verb in verbs}
+
+
+def _is_for_people(role: Object) -> bool:
+    return any("aggregate-to" in key for key in role["metadata"].get("labels", {}))

@@ -48,6 +48,11 @@ check: tools ## formatting, lint, types, layers, private names, words, generated
 FAST := not (integration or cluster or node or benchmark or soak)
 # Two files at once, in the order of their names; fixtures that a file's tests share are made once.
 BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# The oldest minor of Kubernetes that the chart takes, and what runs there each time: whether the
+# definitions install and refuse, the adapter to the API server, and injection.
+OLDEST := 1.29
+ON_OLDEST := $(addprefix tests/,contract/test_cluster_port.py contract/test_class_crd.py \
+	contract/test_limits_page.py integration/test_webhook.py)
 FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 
 .PHONY: test
@@ -56,6 +61,8 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
+	@KUBERNETES=$(OLDEST) $(RUN) python -m dev.cluster build --form control-plane
+	@KUBERNETES=$(OLDEST) $(RUN) pytest -q -m cluster $(ON_OLDEST)
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
 else

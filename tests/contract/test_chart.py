@@ -28,7 +28,7 @@ NAMESPACED = {"mode": "namespaced", "namespaces": ["blog", "shop"], "webhook": P
 
 VARIANTS: dict[str, dict[str, typing.Any]] = {
     "as it comes": {},
-    "demo": installation.Installation.values(typing.cast("installation.Installation", None)),
+    "demo": installation.values(),
     "vault by token": {
         "vault": {
             "address": "https://vault.example.com",

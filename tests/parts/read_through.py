@@ -7,6 +7,7 @@ from embedding_contract import names
 from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object, ObjectKey
 
@@ -69,6 +70,16 @@ class ReadThrough(Caches):
 
     def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterator[Object]:
         yield from trimmed(self._cluster.find(kind, namespace), pod_objects.workload)
+
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        return namespace_bounds.Bounds(
+            limit_ranges=list(
+                trimmed(self._cluster.find(kinds.LIMIT_RANGE, namespace), objects.limit_range)
+            ),
+            quotas=list(
+                trimmed(self._cluster.find(kinds.RESOURCE_QUOTA, namespace), objects.quota)
+            ),
+        )
 
     def server_version(self) -> tuple[int, int]:
         found: tuple[int, int] = self._cluster.version()

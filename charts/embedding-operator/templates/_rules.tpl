@@ -26,6 +26,10 @@
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
+# What they leave for the sidecar of a new pod.
+- apiGroups: [""]
+  resources: [limitranges, resourcequotas]
+  verbs: [list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

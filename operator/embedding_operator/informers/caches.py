@@ -24,6 +24,7 @@ from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Kind, Object, ObjectKey
@@ -87,6 +88,16 @@ class Caches:
             changed=self._namespace_changed,
             skipped=self._counted(kinds.NAMESPACE),
         )
+        self.limit_ranges = Store(
+            objects.limit_range,
+            changed=lambda *_: None,  # it holds for pods to come
+            skipped=self._counted(kinds.LIMIT_RANGE),
+        )
+        self.quotas = Store(
+            objects.quota,
+            changed=lambda *_: None,
+            skipped=self._counted(kinds.RESOURCE_QUOTA),
+        )
         self.pods = Pods(
             self._pages(sources.PODS, pod_objects.pod),
             pod_objects.pod,
@@ -133,6 +144,7 @@ class Caches:
     def synced(self) -> bool:
         """True once every store that a reconcile or the webhook reads is listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
+        needed += [self.limit_ranges, self.quotas]
         stores = (self.policies, self.indexes, self.classes, self.namespaces, *needed)
         return self.pods.synced and all(it.synced for it in stores)
 
@@ -220,6 +232,13 @@ class Caches:
         """A namespace with its labels; `labelsUnknown` where they are too long to be stored."""
         return self.namespaces.get("", name)
 
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """The LimitRanges and ResourceQuotas of a namespace."""
+        return namespace_bounds.Bounds(
+            limit_ranges=[it.value() for it in self.limit_ranges.of(namespace)],
+            quotas=[it.value() for it in self.quotas.of(namespace)],
+        )
+
     def pods_of(self, namespace: str) -> list[Object] | None:
         """The live pods of a namespace that has a policy; None before they were listed."""
         found = self.pods.of(namespace)
@@ -293,6 +312,8 @@ class Caches:
             (sources.INDEXES, objects.index, self.indexes),
             (sources.CLASSES, objects.provider_class, self.classes),
             (sources.NAMESPACES, objects.namespace, self.namespaces),
+            (sources.LIMIT_RANGES, objects.limit_range, self.limit_ranges),
+            (sources.QUOTAS, objects.quota, self.quotas),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
         made = [

@@ -22,6 +22,7 @@ VALUE_CHARACTERS: Final = 2_048
 class _PodAnnotations(msgspec.Struct, omit_defaults=True):
     mirror: str | None = msgspec.field(default=None, name="kubernetes.io/config.mirror")
     sidecar_hash: str | None = msgspec.field(default=None, name=names.ANNOTATION_SIDECAR_HASH)
+    skipped: str | None = msgspec.field(default=None, name=names.ANNOTATION_SIDECAR_SKIPPED)
 
 
 class _PodMeta(msgspec.Struct, rename="camel", omit_defaults=True):

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, resources, selection
+from embedding_operator.injection import bypasses, namespace_bounds, resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -25,6 +25,7 @@ USER: Final = 65532
 
 _HEX_DIGITS: Final = 16
 _STARTS_WITHIN_SECONDS: Final = 60
+_UNBOUNDED: Final = namespace_bounds.Bounds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,35 @@ class Sidecar:
     pull_secrets: tuple[str, ...] = ()
 
 
-def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
-    """The pod with the sidecar of this policy.
+def amounts(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    within: namespace_bounds.Bounds = _UNBOUNDED,
+) -> Object | namespace_bounds.DoesNotFit:
+    """The sidecar's requests and limits in a pod, as the namespace permits them, or why not."""
+    spec, chart = pod["spec"], sidecar.resources
+    fitted = resources.fit(_written(sidecar, candidate), chart=chart, spec=spec)
+    return namespace_bounds.fit(fitted, chart=chart, spec=spec, bounds=within)
+
+
+def skip(pod: Object, *, reason: namespace_bounds.Reason) -> Pod:
+    """The pod with a note of why it has no sidecar; `coverage` reads it."""
+    metadata = dict(pod.get("metadata") or {})
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {**annotations, names.ANNOTATION_SIDECAR_SKIPPED: reason}
+    return {**pod, "metadata": metadata}
+
+
+def inject(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    given: Object | None = None,
+) -> Pod:
+    """The pod with the sidecar of this policy; `given` are the requests and limits of `amounts`.
 
     A pod that has a sidecar keeps it, so that a second review changes nothing; a container that
     another webhook has added since gets the environment.
@@ -55,7 +83,9 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
     metadata, spec = result.setdefault("metadata", {}), result["spec"]
     container = _container(
         sidecar,
-        amounts=resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        amounts=given
+        if given is not None
+        else resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
         root=_runs_as_root(spec),
         has_identity=candidate.has_identity,
     )

@@ -8,7 +8,8 @@ from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Object, ObjectKey
+from embedding_operator.kube.current_reads import CurrentReads
+from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -18,6 +19,11 @@ class ReadThrough(Caches):
 
     def __init__(self, api: Any) -> None:
         self._cluster = api
+        self.reads = CurrentReads(self._read)
+
+    def _read(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        found: Object | None = self._cluster.get(kind, namespace, name)
+        return found
 
     def policy(self, namespace: str, name: str) -> Object | None:
         found = self._cluster.get(kinds.POLICY, namespace, name)

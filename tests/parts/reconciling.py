@@ -153,7 +153,7 @@ class Reconciling:
             seen=read_through.ReadThrough(objects or self.objects),
             credentials=class_credentials.ClassCredentials(
                 values=secret_values.SecretValues(
-                    objects=objects or self.objects, store=self.store
+                    reads=read_through.ReadThrough(objects or self.objects).reads, store=self.store
                 ),
                 namespace=SYSTEM,
             ),

@@ -13,7 +13,8 @@ from embedding_operator.kube.kinds import Kind
 class WatchedChanges:
     """The changes of owned objects and of named Secrets, by kube.current_reads.Changes.
 
-    `stores` hold what was seen of owned objects. `hears` tells of a watch, by its name, if its events arrive.
+    `stores` hold what was seen of owned objects. `hears` tells of a watch, by its name, if its
+    events arrive.
     """
 
     def __init__(

@@ -17,12 +17,14 @@ ENDED = frozenset({"Succeeded", "Failed"})
 class ReadThrough(Caches):
     """As `informers.Caches` is read: objects as they are trimmed, and always up to date."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, *, subject: Any = None) -> None:
+        """The informers read as `api`, and reconciles read single objects as `subject`."""
         self._cluster = api
+        self._subject = subject or api
         self.reads = CurrentReads(self._read)
 
     def _read(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
-        found: Object | None = self._cluster.get(kind, namespace, name)
+        found: Object | None = self._subject.get(kind, namespace, name)
         return found
 
     def policy(self, namespace: str, name: str) -> Object | None:

@@ -156,7 +156,8 @@ def _run() -> int:
         objects=api,
         seen=seen,
         credentials=class_credentials.ClassCredentials(
-            values=secret_values.SecretValues(objects=api, store=store), namespace=chosen.namespace
+            values=secret_values.SecretValues(reads=seen.reads, store=store),
+            namespace=chosen.namespace,
         ),
         deadline_seconds=chosen.reconcile_deadline_seconds,
         users=users,
@@ -164,7 +165,7 @@ def _run() -> int:
     stopping = threading.Event()
     seen.start(stopping)
     for keys, waiting, do in (
-        (seen.policies.keys, queue, reconciler),
+        (seen.start_round, queue, reconciler),
         (seen.indexes.keys, index_queue, index_reconciler),
         (seen.classes.keys, class_queue, class_reconciler),
     ):

@@ -72,7 +72,7 @@ class Indexing:
         """A new process, which remembers nothing; it writes by `api`, and reads by `reads`."""
         self._reconciler = IndexReconciler(
             objects=api or self.subject,
-            seen=read_through.ReadThrough(reads or self.api),
+            seen=read_through.ReadThrough(reads or self.api, subject=api or self.subject),
             asked=self.asks,
             events=self.events,
             vectors=self.vectors,

@@ -9,7 +9,8 @@ from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
 from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Object, ObjectKey
+from embedding_operator.kube.current_reads import CurrentReads
+from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -17,8 +18,15 @@ ENDED = frozenset({"Succeeded", "Failed"})
 class ReadThrough(Caches):
     """As `informers.Caches` is read: objects as they are trimmed, and always up to date."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, *, subject: Any = None) -> None:
+        """The informers read as `api`, and reconciles read single objects as `subject`."""
         self._cluster = api
+        self._subject = subject or api
+        self.reads = CurrentReads(self._read)
+
+    def _read(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        found: Object | None = self._subject.get(kind, namespace, name)
+        return found
 
     def policy(self, namespace: str, name: str) -> Object | None:
         found = self._cluster.get(kinds.POLICY, namespace, name)

@@ -163,14 +163,12 @@ class Reconciling:
 
         It writes by `objects`, and its informers read by `reads`.
         """
-        seen = read_through.ReadThrough(reads or self.objects)
+        seen = read_through.ReadThrough(reads or self.objects, subject=objects or self.subject)
         self._classes = class_reconciler.ClassReconciler(
             objects=objects or self.subject,
             seen=seen,
             credentials=class_credentials.ClassCredentials(
-                values=secret_values.SecretValues(
-                    objects=objects or self.subject, store=self.store
-                ),
+                values=secret_values.SecretValues(reads=seen.reads, store=self.store),
                 namespace=SYSTEM,
             ),
             deadline_seconds=60,

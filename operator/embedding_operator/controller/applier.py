@@ -114,7 +114,7 @@ class Applier:
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
-        live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
         before = secrets.decode(live)
         try:
             self._guard.check(wanted)
@@ -174,7 +174,7 @@ class Applier:
 
     def _ca_of(self, namespace: str, name: str) -> str | None:
         """The certificates in a ConfigMap."""
-        live = self._objects.get(kinds.CONFIG_MAP, namespace, name)
+        live = self._seen.reads.get(kinds.CONFIG_MAP, namespace, name)
         found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
         return found
 
@@ -250,7 +250,7 @@ class Applier:
     def withdraw(self, owner: ownership.Owner, usable: classes.Classes) -> None:
         """Remove the values of classes from the owned Secret of a policy that is not valid."""
         name = names.owned_secret(owner.name)
-        live = self._objects.get(kinds.SECRET, owner.namespace, name)
+        live = self._seen.reads.get(kinds.SECRET, owner.namespace, name)
         if live is None or not ownership.is_ours(live, owner):
             return
         held = secrets.decode(live)
@@ -277,7 +277,7 @@ class Applier:
         Where the owned Secret has a document key, one without its signature was edited since.
         """
         name = names.document_configmap(wanted.name)
-        live = self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name)
+        live = self._seen.reads.get(kinds.CONFIG_MAP, wanted.namespace, name)
         text, key = _text(live), held.get(names.SECRET_DOCUMENT_KEY, b"").decode(errors="replace")
         if text is None or not key:
             return text
@@ -295,7 +295,7 @@ class Applier:
             return
         if not found.values and not entry.keys:
             return
-        live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
+        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, entry.name)
         # A key that cannot be read keeps its last good value, if the entry still names it.
         named = set((entry.keys or {}).values())
         kept = {key: it for key, it in secrets.decode(live).items() if key in named}

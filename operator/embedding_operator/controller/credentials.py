@@ -10,7 +10,7 @@ from embedding_operator import errors
 from embedding_operator.controller import secret_values
 from embedding_operator.controller.class_credentials import ClassCredentials
 from embedding_operator.controller.secret_values import SecretStore, SecretValues, Value
-from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.policy.reference import ClassReference, VaultReference
@@ -43,12 +43,12 @@ class Credentials:
     def __init__(
         self,
         *,
-        objects: KubeClient,
+        reads: CurrentReads,
         store: SecretStore | None,
         namespace: str,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
     ) -> None:
-        self._values = SecretValues(objects=objects, store=store)
+        self._values = SecretValues(reads=reads, store=store)
         self._of_classes = ClassCredentials(values=self._values, namespace=namespace)
         self._guard = guard
 

@@ -72,13 +72,13 @@ class Reconciler:
         self._guards = guard.verdict()
         self._seen = seen
         self._credentials = credentials.Credentials(
-            objects=objects, store=store, namespace=namespace, guard=guard
+            reads=seen.reads, store=store, namespace=namespace, guard=guard
         )
         self._applier = applier.Applier(
             objects=objects,
             seen=seen,
             found=self._credentials,
-            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, reads=seen.reads, drifted=drifted),
             changing=restarts.secret_changes,
             guard=guard,
             additional_alerts=additional_alerts,

@@ -16,6 +16,7 @@ from embedding_operator.informers import (
     sources,
     unread_namespaces,
 )
+from embedding_operator.informers.changes import WatchedChanges
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.live_reads import LiveReads
@@ -27,6 +28,7 @@ from embedding_operator.informers.store import Store
 from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import WorkQueue
@@ -117,6 +119,10 @@ class Caches:
             ),
         )
         self._reflectors = self._all_reflectors()
+        self.reads = CurrentReads(
+            api.get,
+            changes=WatchedChanges(stores=self.owned, named=self._named_secrets, hears=self.hears),
+        )
 
     # --- run
 
@@ -175,6 +181,11 @@ class Caches:
     def policy(self, namespace: str, name: str) -> Object | None:
         """A policy with spec, status and the metadata in use."""
         return self.policies.get(namespace, name)
+
+    def start_round(self) -> list[ObjectKey]:
+        """All policies, for a resync; reads that no reconcile repeated in a round are forgotten."""
+        self.reads.next_round()
+        return self.policies.keys()
 
     def policies_of(self, namespace: str) -> list[Object]:
         """The outlines of a namespace's policies: pod selectors, names of Secrets, identities.

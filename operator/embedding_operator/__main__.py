@@ -24,6 +24,7 @@ from embedding_operator import errors, indexes, informers, metrics, settings, si
 from embedding_operator.cli import alerts_verify, preview
 from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
 from embedding_operator.controller.class_reconciler import ClassReconciler
+from embedding_operator.controller.injection_reconciler import InjectionReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.injection import (
@@ -33,7 +34,7 @@ from embedding_operator.injection import (
     webhook,
     webhook_ca,
 )
-from embedding_operator.kube import client, events, kubeconfig
+from embedding_operator.kube import client, events, kinds, kubeconfig
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.migration import command
 from embedding_operator.monitoring import monitor, prometheuses
@@ -63,6 +64,7 @@ def _run() -> int:
     try:
         chosen = settings.read(os.environ)
         api = kubeconfig.connect()
+        _check_served(api, chosen)
     except (settings.InvalidSetting, errors.Denied) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return USAGE_EXIT
@@ -76,13 +78,15 @@ def _run() -> int:
         most_of_one=max(1, chosen.workers - 1)
     )
     class_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
-    queues = (queue, index_queue, class_queue)
+    injection_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
+    queues = (queue, index_queue, class_queue, injection_queue)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(
         api,
         queue=queue,
         index_queue=index_queue,
         class_queue=class_queue,
+        injection_queue=injection_queue if chosen.injects_by_policy else None,
         namespace=chosen.namespace,
         skipped=measured.skipped,
     )
@@ -107,6 +111,12 @@ def _run() -> int:
     )
     monitoring.start()
     users = RedisUsers()
+    injections = InjectionReconciler(
+        objects=api,
+        seen=seen,
+        sidecar=_sidecar(chosen),
+        deadline_seconds=chosen.reconcile_deadline_seconds,
+    )
     reconciler = Reconciler(
         objects=api,
         seen=seen,
@@ -130,6 +140,7 @@ def _run() -> int:
         additional_alerts=chosen.additional_alerts,
         network=chosen.network,
         users=users,
+        injections=injections if chosen.injects_by_policy else None,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=measured.uncovered,
@@ -160,6 +171,7 @@ def _run() -> int:
         (seen.policies.keys, queue, reconciler),
         (seen.indexes.keys, index_queue, index_reconciler),
         (seen.classes.keys, class_queue, class_reconciler),
+        (seen.injected_namespaces, injection_queue, injections),
     ):
         counted = _measured(do, measured, queues)
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
@@ -170,19 +182,17 @@ def _run() -> int:
         lambda: None if asked.is_running() else "the thread that asks sidecars has ended",
     )
     _listen(chosen, measured, queues, live=live, listening=listening)
-    skipped = skipped_pods.SkippedPods(events=told)
-    skipped.start()
-    hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
-    webhook.register(registry, hook)
-    webhook.serve(
-        behaviour,
-        port=chosen.webhook.port,
-        files=_files(chosen.webhook, chosen.namespace, api, stopping),
-        is_ready=lambda: seen.synced,
-        listens=listening.set,
-    )
+    if chosen.webhook is not None:
+        webhook.register(registry, _webhook(chosen, seen, told, measured))
+        webhook.serve(
+            behaviour,
+            port=chosen.webhook.port,
+            files=_files(chosen.webhook, chosen.namespace, api, stopping),
+            is_ready=lambda: seen.synced,
+            listens=listening.set,
+        )
     try:
-        asyncio.run(_serve(registry, behaviour))
+        asyncio.run(_serve(registry, behaviour, has_webhook=chosen.webhook is not None))
     finally:
         stopping.set()
         seen.close()
@@ -194,7 +204,24 @@ def _run() -> int:
     return 0
 
 
-async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings) -> None:
+def _check_served(api: client.KubeClient, chosen: settings.Settings) -> None:
+    """Raises settings.InvalidSetting where the API server shall inject and cannot."""
+    try:
+        serves = not chosen.injects_by_policy or api.serves(kinds.MUTATING_POLICY)
+    except errors.Unavailable:
+        return  # it injects, or the status says that pods are missed
+    if not serves:
+        raise settings.InvalidSetting(
+            "INJECTION_BY",
+            "policy (injection.by of the chart) needs an API server with MutatingAdmissionPolicy of"
+            " admissionregistration.k8s.io/v1 (Kubernetes 1.36)",
+        )
+
+
+async def _serve(
+    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, *, has_webhook: bool
+) -> None:
+    """Serve the webhook, if any, until a signal ends the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -207,6 +234,10 @@ async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettin
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
 
+    if not has_webhook:
+        await take_signals()
+        await stop.wait()
+        return
     kopf.on.startup(registry=registry)(take_signals)
     await kopf.operator(
         registry=registry, settings=behaviour, standalone=True, clusterwide=True, stop_flag=stop
@@ -227,7 +258,11 @@ def _listen(
         live=(*live, *(partial(health.work_ends, it, deadline_seconds=seconds) for it in queues)),
         ready=(
             *(partial(health.work_is_in_time, it, deadline_seconds=seconds) for it in queues),
-            lambda: None if listening.is_set() else "the webhook does not listen yet",
+            lambda: (
+                None
+                if chosen.webhook is None or listening.is_set()
+                else "the webhook does not listen yet"
+            ),
         ),
     )
     listener.Listener(
@@ -255,6 +290,17 @@ def _reconcile(
 
 def _start(do: Callable[..., None], *arguments: object, **named: object) -> None:
     threading.Thread(target=do, args=arguments, kwargs=named, daemon=True).start()
+
+
+def _webhook(
+    chosen: settings.Settings,
+    seen: informers.Caches,
+    told: events.EventRecorder,
+    measured: metrics.Metrics,
+) -> webhook.Webhook:
+    skipped = skipped_pods.SkippedPods(events=told)
+    skipped.start()
+    return webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
 
 
 def _files(

@@ -62,7 +62,9 @@ class Operator:
 
     def start(self, **settings: str) -> None:
         """Start it, with other settings than the chart's where given; wait until it serves."""
-        port = int(self._environment["WEBHOOK_PORT"])
+        # A probe is answered from the start; the webhook once all is listed.
+        served = "WEBHOOK_CONFIGURATION" in self._environment
+        port = int(self._environment["WEBHOOK_PORT" if served else "HEALTH_PORT"])
         self._daemons.start(
             "operator",
             [sys.executable, "-m", "embedding_operator", "run"],

@@ -3,8 +3,8 @@
 The API server evaluates it with a pod as `object` and the namespace's EmbeddingInjection as
 `params`. Decisions are those of `selection`. The chart adds the variable `image`.
 
-One mutation: of several, one that fails is skipped alone, and leaves a pod half injected. Values are
-inserted by path: CEL cannot put back an item of a list that is there.
+One mutation: of several, one that fails is skipped alone, and leaves a pod half injected. Values
+are inserted by path: CEL cannot put back an item of a list that is there.
 """
 
 import json
@@ -97,9 +97,7 @@ def match_conditions() -> list[dict[str, str]]:
         "not-on-windows": f"!({_is_windows()})",
         "not-a-mirror": f"!({_text(selection.MIRROR)} in ({_ANNOTATIONS}))",
         "names-are-free": _is_free(),
-        "selected": (
-            f"[{_LABELS}].exists(labels, params.spec.policies.exists(p, {chosen}))"
-        ),
+        "selected": (f"[{_LABELS}].exists(labels, params.spec.policies.exists(p, {chosen}))"),
     }
     return [{"name": name, "expression": it} for name, it in conditions.items()]
 

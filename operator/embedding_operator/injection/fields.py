@@ -39,9 +39,7 @@ SIDECAR: Final[dict[str, Any]] = {
             # The default of the API server.
             "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
         },
-        Only(
-            "has_collector", {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": Term("collector")}
-        ),
+        Only("has_collector", {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": Term("collector")}),
         Only(
             "has_collector",
             # A collector finds the pod's name, namespace and workload by its UID.

@@ -1,7 +1,7 @@
 """Tables of an object's fields, of which a value and a CEL expression are made: pure.
 
-A table is JSON with two additions: a `Term`, known only for a pod, and an entry or item `Only` where
-a term is true.
+A table is JSON with two additions: a `Term`, known only for a pod, and an entry or item `Only`
+where a term is true.
 """
 
 import json

@@ -39,6 +39,8 @@ SERVED = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 WAYS = ("policy", "webhook")
 POLICIES = frozenset({"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"})
 READY_SECONDS = 30
+TOKEN = "kube-api-access-"
+"""The volume of the account's token begins so."""
 Object = Mapping[str, Any]
 
 
@@ -68,6 +70,10 @@ class Admission:
         if status != http.HTTPStatus.CREATED:
             raise RefusedError(answer.get("message", ""))
         return answer
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
     def post(self, path: str, body: Object) -> tuple[int, dict[str, Any]]:
         """The answer to any POST."""
@@ -263,30 +269,37 @@ def comparable(pod: Object) -> dict[str, Any]:
     found: dict[str, Any] = copy.deepcopy(dict(pod))
     for unequal in ("uid", "creationTimestamp", "managedFields", "namespace", "name"):
         found["metadata"].pop(unequal, None)
-    spec = found["spec"]
-    for container in (*spec.get("initContainers", ()), *spec["containers"]):
-        for mount in container.get("volumeMounts", ()):
-            mount["name"] = _known(mount["name"])
-    for volume in spec.get("volumes", ()):
-        volume["name"] = _known(volume["name"])
+    for named in _named_volumes(found["spec"]):
+        if named["name"].startswith(TOKEN):
+            named["name"] = TOKEN
     return found
 
 
-def _known(volume: str) -> str:
-    prefix = "kube-api-access-"
-    return prefix if volume.startswith(prefix) else volume
-
-
 def again(pod: Object) -> dict[str, Any]:
-    """A created pod to be created once more."""
+    """A created pod to be created once more: without the token that the API server mounts."""
     made = comparable(pod)
-    for kind in ("initContainers", "containers"):
-        for container in made["spec"].get(kind, ()):
-            container["volumeMounts"] = [
-                it for it in container.get("volumeMounts", ()) if it["name"] != _known(it["name"])
-            ]
-    made["spec"].pop("serviceAccount", None)
+    spec = made["spec"]
+    for container in (spec, *_containers(spec)):
+        for kind in {"volumes", "volumeMounts"} & container.keys():
+            container[kind] = [it for it in container[kind] if it["name"] != TOKEN]
     return {**made, "metadata": {**made["metadata"], "generateName": "again-"}}
+
+
+def without_token(pod: Object) -> dict[str, Any]:
+    """The spec of a created pod without the token, whose place differs."""
+    spec: dict[str, Any] = again(pod)["spec"]
+    return spec
+
+
+def _containers(spec: Object) -> Iterator[dict[str, Any]]:
+    yield from spec.get("initContainers", ())
+    yield from spec["containers"]
+
+
+def _named_volumes(spec: Object) -> Iterator[dict[str, Any]]:
+    yield from spec.get("volumes", ())
+    for container in _containers(spec):
+        yield from container.get("volumeMounts", ())
 
 
 def wait_until_injected(admission: Admission, namespace: str, pod: Object) -> None:

@@ -1,5 +1,6 @@
 """The sidecar's resources, chosen so that the pod is accepted and keeps its QoS class."""
 
+import decimal
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -46,8 +47,15 @@ def _usable(amounts: Object | None) -> dict[str, Any]:
     return {
         name: quantity
         for name, quantity in (amounts or {}).items()
-        if name in _KNOWN and quantities.amount(quantity) >= 0
+        if name in _KNOWN and _is_amount(quantity)
     }
+
+
+def _is_amount(quantity: str | int) -> bool:
+    try:
+        return quantities.amount(quantity) >= 0
+    except decimal.InvalidOperation:
+        return False
 
 
 def _is_guaranteed(spec: Object) -> bool:

@@ -71,19 +71,19 @@ def install(administrator, store):
     crds = cluster.artifact("prometheus-operator-crds")
     for plural in MONITORING_PLURALS:
         administrator("apply", "--server-side", "-f", str(crds / f"{MONITORING}_{plural}.yaml"))
-    charted.install(
-        administrator,
-        {
-            "vault": {
-                "address": store.address,
-                "allowInsecureHTTP": True,
-                "pollSeconds": 1,
-                "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
-            },
-            "rollouts": {"enabled": True},
-            "vectors": {"enabled": True, "namespaces": [SHOP]},
+    values = {
+        "vault": {
+            "address": store.address,
+            "allowInsecureHTTP": True,
+            "pollSeconds": 1,
+            "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
         },
-    )
+        "rollouts": {"enabled": True},
+        "vectors": {"enabled": True, "namespaces": [SHOP]},
+    }
+    # The upgrade from the webhook, which stays for once: the rights of both ways.
+    for by in ("webhook", "policy"):
+        charted.install(administrator, {**values, "injection": {"by": by}})
     administrator.apply(
         {
             "apiVersion": "v1",

@@ -22,9 +22,9 @@ _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def install(asked: Kubectl, values: Mapping[str, Any]) -> None:
-    """Install the chart; where there is no node its pod never starts."""
+    """Install the chart, or upgrade it; where there is no node its pod never starts."""
     helm.Helm(asked.kubeconfig)(
-        *("install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
+        *("upgrade", "--install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
         *("--create-namespace", "-f", "-"),
         stdin=json.dumps(values),
     )

@@ -22,9 +22,14 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
 from embedding_operator.cli import alerts_verify, preview
-from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
+from embedding_operator.controller import (
+    class_credentials,
+    injection_reconciler,
+    resync,
+    rollouts,
+    secret_values,
+)
 from embedding_operator.controller.class_reconciler import ClassReconciler
-from embedding_operator.controller.injection_reconciler import InjectionReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.injection import (
@@ -34,7 +39,7 @@ from embedding_operator.injection import (
     webhook,
     webhook_ca,
 )
-from embedding_operator.kube import client, events, kinds, kubeconfig
+from embedding_operator.kube import client, events, kubeconfig
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.migration import command
 from embedding_operator.monitoring import monitor, prometheuses
@@ -64,7 +69,7 @@ def _run() -> int:
     try:
         chosen = settings.read(os.environ)
         api = kubeconfig.connect()
-        _check_served(api, chosen)
+        injection_reconciler.check_served(api, is_needed=chosen.injects_by_policy)
     except (settings.InvalidSetting, errors.Denied) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return USAGE_EXIT
@@ -111,7 +116,7 @@ def _run() -> int:
     )
     monitoring.start()
     users = RedisUsers()
-    injections = InjectionReconciler(
+    injections = injection_reconciler.InjectionReconciler(
         objects=api,
         seen=seen,
         sidecar=_sidecar(chosen),
@@ -181,9 +186,19 @@ def _run() -> int:
         lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
         lambda: None if asked.is_running() else "the thread that asks sidecars has ended",
     )
-    _listen(chosen, measured, queues, live=live, listening=listening)
+    ready: tuple[health.Check, ...] = (
+        lambda: injections.waits() if chosen.injects_by_policy else None,
+        lambda: (
+            None
+            if chosen.webhook is None or listening.is_set()
+            else "the webhook does not listen yet"
+        ),
+    )
+    _listen(chosen, measured, queues, live=live, ready=ready)
     if chosen.webhook is not None:
-        webhook.register(registry, _webhook(chosen, seen, told, measured))
+        tells = skipped_pods.SkippedPods(events=told).start()
+        hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=tells, counts=measured)
+        webhook.register(registry, hook)
         webhook.serve(
             behaviour,
             port=chosen.webhook.port,
@@ -202,20 +217,6 @@ def _run() -> int:
         if store is not None:
             store.close()
     return 0
-
-
-def _check_served(api: client.KubeClient, chosen: settings.Settings) -> None:
-    """Raises settings.InvalidSetting where the API server shall inject and cannot."""
-    try:
-        serves = not chosen.injects_by_policy or api.serves(kinds.MUTATING_POLICY)
-    except errors.Unavailable:
-        return  # it injects, or the status says that pods are missed
-    if not serves:
-        raise settings.InvalidSetting(
-            "INJECTION_BY",
-            "policy (injection.by of the chart) needs an API server with MutatingAdmissionPolicy of"
-            " admissionregistration.k8s.io/v1 (Kubernetes 1.36)",
-        )
 
 
 async def _serve(
@@ -250,7 +251,7 @@ def _listen(
     queues: Sequence[workqueue.WorkQueue[ObjectKey]],
     *,
     live: tuple[health.Check, ...],
-    listening: threading.Event,
+    ready: tuple[health.Check, ...],
 ) -> None:
     """Serve metrics and probes."""
     seconds = chosen.reconcile_deadline_seconds
@@ -258,11 +259,7 @@ def _listen(
         live=(*live, *(partial(health.work_ends, it, deadline_seconds=seconds) for it in queues)),
         ready=(
             *(partial(health.work_is_in_time, it, deadline_seconds=seconds) for it in queues),
-            lambda: (
-                None
-                if chosen.webhook is None or listening.is_set()
-                else "the webhook does not listen yet"
-            ),
+            *ready,
         ),
     )
     listener.Listener(
@@ -290,17 +287,6 @@ def _reconcile(
 
 def _start(do: Callable[..., None], *arguments: object, **named: object) -> None:
     threading.Thread(target=do, args=arguments, kwargs=named, daemon=True).start()
-
-
-def _webhook(
-    chosen: settings.Settings,
-    seen: informers.Caches,
-    told: events.EventRecorder,
-    measured: metrics.Metrics,
-) -> webhook.Webhook:
-    skipped = skipped_pods.SkippedPods(events=told)
-    skipped.start()
-    return webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
 
 
 def _files(

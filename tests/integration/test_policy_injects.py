@@ -85,11 +85,9 @@ def world(tmp_path_factory):
         asked = Kubectl(up.kubeconfig)
         charted.install(asked, {})
         made = World(asked, tmp_path_factory.mktemp("operator"))
-        for space, labels in (
-            ("shop", {names.LABEL_INJECTION: selection.ENABLED}),
-            ("guarded", {"embedding.agenticverz.io/pod-guard": "enabled"}),
-        ):
-            labels = {names.LABEL_INJECTION: selection.ENABLED, **labels}
+        enabled = {names.LABEL_INJECTION: selection.ENABLED}
+        guarded = {**enabled, "embedding.agenticverz.io/pod-guard": "enabled"}
+        for space, labels in (("shop", enabled), ("guarded", guarded)):
             both_ways.apply(asked, both_ways.namespaces(space, "policy", labels))
         made.start()
         try:

@@ -46,12 +46,12 @@ REFUSED_BY: dict[str, list[Pod]] = {
         pod(container(), nodeSelector={"kubernetes.io/os": "windows"}),
         pod(container(), nodeSelector={"beta.kubernetes.io/os": "windows"}),
     ],
-    # A mirror pod must be bound to a node, and a kubelet alone may create it.
+    # It must be bound to a node.
     "not-a-mirror": [
-        {
-            **(it := _annotated(pod(container()), **{"kubernetes.io/config.mirror": "8f1c"})),
-            "spec": {**it["spec"], "nodeName": "n", "automountServiceAccountToken": False},
-        }
+        _annotated(
+            pod(container(), nodeName="n", automountServiceAccountToken=False),
+            **{"kubernetes.io/config.mirror": "8f1c"},
+        )
     ],
     "names-are-free": [
         pod(container(names.CONTAINER)),
@@ -64,40 +64,38 @@ REFUSED_BY: dict[str, list[Pod]] = {
 }
 """By each match condition, the pods that it alone lets through no further."""
 
+_SELECTORS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    (
+        "by-expressions",
+        {
+            "matchExpressions": [
+                {"key": "app", "operator": "In", "values": ["search", "a"]},
+                {"key": "tier", "operator": "NotIn", "values": ["batch"]},
+                {"key": "team", "operator": "DoesNotExist"},
+            ]
+        },
+        {"sidecar": {"resources": {"limits": {"cpu": 1, "memory": "256Mi"}}}},
+    ),
+    (
+        "by-labels",
+        {
+            "matchLabels": {"team": "a"},
+            "matchExpressions": [{"key": "app", "operator": "Exists"}],
+        },
+        {
+            "providers": [{"azure": {"tenantID": "t"}}],
+            "sidecar": {"resources": {"requests": {"cpu": "2", "memory": "x"}}},
+        },
+    ),
+    ("rest", {}, {}),
+]
 POLICIES: list[dict[str, Any]] = [
     {
         **cases.POLICY,
         "metadata": {"name": name, "creationTimestamp": f"2026-01-0{number}T00:00:00Z"},
         "spec": {"podSelector": selector, **more},
     }
-    for number, (name, selector, more) in enumerate(
-        (
-            (
-                "by-expressions",
-                {
-                    "matchExpressions": [
-                        {"key": "app", "operator": "In", "values": ["search", "a"]},
-                        {"key": "tier", "operator": "NotIn", "values": ["batch"]},
-                        {"key": "team", "operator": "DoesNotExist"},
-                    ]
-                },
-                {"sidecar": {"resources": {"limits": {"cpu": 1, "memory": "256Mi"}}}},
-            ),
-            (
-                "by-labels",
-                {
-                    "matchLabels": {"team": "a"},
-                    "matchExpressions": [{"key": "app", "operator": "Exists"}],
-                },
-                {
-                    "providers": [{"azure": {"tenantID": "t"}}],
-                    "sidecar": {"resources": {"requests": {"cpu": "2", "memory": "x"}}},
-                },
-            ),
-            ("rest", {}, {}),
-        ),
-        start=1,
-    )
+    for number, (name, selector, more) in enumerate(_SELECTORS, start=1)
 ]
 
 

@@ -196,9 +196,15 @@ def _run() -> int:
     )
     _listen(chosen, measured, queues, live=live, ready=ready)
     if chosen.webhook is not None:
-        tells = skipped_pods.SkippedPods(events=told).start()
-        hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=tells, counts=measured)
-        webhook.register(registry, hook)
+        webhook.register(
+            registry,
+            webhook.Webhook(
+                seen=seen,
+                sidecar=_sidecar(chosen),
+                tells=skipped_pods.SkippedPods(events=told).start(),
+                counts=measured,
+            ),
+        )
         webhook.serve(
             behaviour,
             port=chosen.webhook.port,

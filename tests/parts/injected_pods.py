@@ -124,20 +124,15 @@ def has(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-_ENV = st.lists(
-    st.sampled_from(
-        [
-            {"name": "HTTP_PROXY", "value": "http://proxy:3128"},
-            {"name": "https_proxy", "value": "http://proxy:3128"},
-            {"name": "NO_PROXY", "value": "example.com"},
-            {"name": "no_proxy", "value": "127.0.0.1"},
-            {"name": "OPENAI_BASE_URL", "value": "http://own/v1"},
-            {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-        ]
-    ),
-    max_size=3,
-    unique_by=lambda it: it["name"],
-)
+_VARIABLES: list[dict[str, Any]] = [
+    {"name": "HTTP_PROXY", "value": "http://proxy:3128"},
+    {"name": "https_proxy", "value": "http://proxy:3128"},
+    {"name": "NO_PROXY", "value": "example.com"},
+    {"name": "no_proxy", "value": "127.0.0.1"},
+    {"name": "OPENAI_BASE_URL", "value": "http://own/v1"},
+    {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+]
+_ENV = st.lists(st.sampled_from(_VARIABLES), max_size=3, unique_by=lambda it: str(it["name"]))
 _SOURCES = st.lists(
     st.sampled_from(
         [

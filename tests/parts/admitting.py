@@ -5,6 +5,7 @@ import os
 import ssl
 import sys
 import urllib.request
+from typing import Any
 
 import yaml
 
@@ -105,7 +106,7 @@ def account(api_server, folder):
     return file
 
 
-def configuration(port):
+def configuration(port: int) -> dict[str, Any]:
     """As the chart has it; the name of this machine stands in for a Service's pods."""
     service = {"name": "webhook", "namespace": SYSTEM, "path": "/inject", "port": port}
     return {
@@ -135,21 +136,19 @@ def configuration(port):
     }
 
 
+def service(port: int) -> dict[str, Any]:
+    """The Service of the webhook; the name of this machine stands in for pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "webhook", "namespace": SYSTEM},
+        "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+    }
+
+
 def lead(asked: kubectl.Kubectl, port: int) -> None:
-    """Have the API server ask at this port; the name of this machine stands in for pods."""
-    asked.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "webhook", "namespace": SYSTEM},
-            "spec": {
-                "type": "ExternalName",
-                "externalName": "localhost",
-                "ports": [{"port": port}],
-            },
-        },
-        configuration(port),
-    )
+    """Have the API server ask at this port."""
+    asked.apply(service(port), configuration(port))
 
 
 def is_trusted(asked: kubectl.Kubectl) -> bool:

@@ -137,7 +137,7 @@ def test_object_goes_with_its_last_policy(world):
     wait(lambda: not world.asked.get(names.INJECTION_PLURAL, "-n", namespace)["items"], "no object")
 
 
-def test_nobody_else_writes_object_and_its_namespace_may_go(searched):
+def test_object_is_writable_by_operator_alone_and_goes_with_namespace(searched):
     name = ("embeddinginjection", names.INJECTION_NAME, "-n", "shop")
     for command in (
         ("patch", *name, "--type=merge", "-p", '{"spec":{"policies":[]}}'),
@@ -282,7 +282,7 @@ def test_operator_met_no_403(searched):
     assert refused == []
 
 
-def test_object_has_nothing_secret_and_what_the_policies_say(searched):
+def test_object_holds_policies_and_chart_values_alone(searched):
     (found,) = searched.asked.get(names.INJECTION_PLURAL, "-n", "shop")["items"]
     assert found["metadata"]["name"] == names.INJECTION_NAME
     assert set(embedding_injection.selectors(found["spec"])) == {"search"}

@@ -90,7 +90,7 @@ class InjectionReconciler:
             self._objects.apply(wanted)
 
     def waits(self) -> str | None:
-        """What is missing until this operator may replace another; None once all is written.
+        """The reason why this operator may not replace another yet; None once all is written.
 
         Objects that cannot be written, in somebody's namespace, are waited for no longer than
         COMPLETE_SECONDS.
@@ -109,7 +109,7 @@ class InjectionReconciler:
         return None if self._complete else "not every EmbeddingInjection is written yet"
 
     def problem(self, namespace: str) -> errors.Problem | None:
-        """Why the last write in a namespace failed; None after one that did not."""
+        """The failure of the last write in a namespace; None after one that succeeded."""
         return self._problems.get(namespace)
 
     def injects(self, key: ObjectKey, selector: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
 """Both, as curl and Python read the lower case first, Go the upper."""
 LOOPBACK: Final = "127.0.0.1,localhost,::1"
 ADDED: Final = tuple({"name": name, "value": LOOPBACK} for name in EXCEPTIONS)
-"""What a container with a proxy and without exceptions gets."""
+"""The variables that a container with a proxy and without exceptions gets."""
 LOOKED_AT: Final = frozenset({*ADDRESSES, *PROXIES, *EXCEPTIONS})
 _HOST: Final = "127.0.0.1"
 _LOOPBACK_HOSTS: Final = frozenset({_HOST, "localhost", "::1"})

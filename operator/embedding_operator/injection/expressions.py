@@ -123,7 +123,7 @@ def variables() -> list[dict[str, str]]:
 
 
 def _is_guaranteed() -> str:
-    """As in `resources.fit`: true if the pod without the sidecar is of QoS class Guaranteed."""
+    """True if the pod without the sidecar is of QoS class Guaranteed, as in `resources.fit`."""
     fixed = " && ".join(
         f"{name} in c.resources.limits && (!has(c.resources.requests)"
         f" || !({name} in c.resources.requests)"

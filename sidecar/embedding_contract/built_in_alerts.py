@@ -351,7 +351,7 @@ OPERATOR: Final = (
         severity="warning",
         series="operator",
         summary="Pods of namespace {{ $labels.namespace }} lack the sidecar of their policy.",
-        description="The webhook was not asked or could not answer in time, or the API server did not inject.",
+        description="The webhook was not asked or was too late, or the API server did not inject.",
         fault="pods are created while the webhook is away, or without the chart's policy",
     ),
     Alert(

@@ -1,13 +1,17 @@
 """What the API server injects in a namespace, kept by what was last seen of it."""
 
+from typing import Any
+
 import pytest
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import injection_reconciler
 from embedding_operator.informers import objects
+from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import encode
 from embedding_operator.injection import injector
+from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts import injected_pods, pods
 
@@ -16,20 +20,24 @@ SEARCH = ObjectKey("shop", "search")
 OLD, YOUNG = injected_pods.many_policies(2)
 
 
-class Seen:
+class Seen(Caches):
     """What was last seen; `found` is an EmbeddingInjection as written."""
 
     def __init__(self, *policies):
-        self.policies = list(policies)
-        self.found = None
-        self.about = {"metadata": {"name": "shop"}}
-        self.synced = True
+        self.given: list[dict[str, Any]] = list(policies)
+        self.found: dict[str, Any] | None = None
+        self.about: dict[str, Any] | None = {"metadata": {"name": "shop"}}
+        self.is_synced = True
+
+    @property
+    def synced(self):
+        return self.is_synced
 
     def namespace(self, name):
         return self.about
 
     def policies_of(self, namespace):
-        return self.policies
+        return self.given
 
     def injection(self, namespace):
         return None if self.found is None else objects.injection(encode(self.found)).value()
@@ -38,21 +46,22 @@ class Seen:
         return [KEY]
 
 
-class Objects:
+class Objects(KubeClient):
     """Writes, which are seen at once."""
 
     def __init__(self, seen):
         self.seen = seen
         self.written = []
-        self.refuses = None
+        self.refuses: errors.OperatorError | None = None
         self.serves_it = True
 
-    def apply(self, desired):
+    def apply(self, desired, *, manager=names.FIELD_MANAGER):
         if self.refuses is not None:
             raise self.refuses
         metadata = {**desired["metadata"], "uid": "u", "resourceVersion": "1"}
         self.seen.found = {**desired, "metadata": metadata}
         self.written.append(desired)
+        return self.seen.found
 
     def delete(self, live):
         assert live["metadata"]["resourceVersion"] == "1"
@@ -98,7 +107,7 @@ def test_object_without_change_is_not_written_again():
     world.run()
     world.run()
     assert len(world.objects.written) == 1
-    world.seen.policies = [OLD, YOUNG]
+    world.seen.given = [OLD, YOUNG]
     world.run()
     assert len(world.objects.written) == 2
 
@@ -106,7 +115,7 @@ def test_object_without_change_is_not_written_again():
 def test_object_is_deleted_with_last_policy():
     world = World(OLD)
     world.run()
-    world.seen.policies = [{**OLD, "metadata": {**OLD["metadata"], "deletionTimestamp": "now"}}]
+    world.seen.given = [{**OLD, "metadata": {**OLD["metadata"], "deletionTimestamp": "now"}}]
     world.run()
     assert world.seen.found is None
     world.run()
@@ -114,7 +123,7 @@ def test_object_is_deleted_with_last_policy():
 
 def test_namespace_that_is_being_deleted_is_left_alone():
     world = World(OLD)
-    world.seen.about["metadata"]["deletionTimestamp"] = "now"
+    world.seen.about = {"metadata": {"name": "shop", "deletionTimestamp": "now"}}
     world.run()
     world.seen.about = None
     world.run()
@@ -160,7 +169,7 @@ def test_operator_waits_until_objects_are_written():
 
 def test_operator_waits_for_list_of_objects():
     world = World()
-    world.seen.synced = False
+    world.seen.is_synced = False
     assert world.reconciles.waits() is not None
 
 

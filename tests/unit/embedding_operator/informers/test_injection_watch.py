@@ -54,6 +54,6 @@ def test_object_of_another_name_counts_for_nothing():
     assert world.caches.injected_namespaces() == []
 
 
-def test_nothing_of_injection_is_watched_where_webhook_injects():
+def test_objects_are_not_watched_where_webhook_injects():
     assert names.INJECTION_PLURAL in World().caches.kinds
     assert names.INJECTION_PLURAL not in World(injects=False).caches.kinds

@@ -198,6 +198,10 @@ def live(administrator, store, operator):
     # The spoiled certificate is made anew, and its authority told.
     listed = ("mutatingwebhookconfigurations", "-o", "yaml")
     seen(lambda: "caBundle" in administrator("get", *listed), "a trusted webhook")
+    # The API server injects no more where no policy is.
+    administrator("delete", "embpol", "search", "-n", SHOP)
+    injections = (names.INJECTION_PLURAL, "-n", SHOP)
+    seen(lambda: not administrator.get(*injections)["items"], "no EmbeddingInjection any more")
 
 
 def live_index(administrator, seen):

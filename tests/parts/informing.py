@@ -46,7 +46,7 @@ class API(KubeClient):
 class World:
     """The stores, and which policies were queued since the last look."""
 
-    def __init__(self, *, injects=True):
+    def __init__(self, *, injects=True, watched=()):
         self.api = API()
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.index_queue: WorkQueue[ObjectKey] = WorkQueue()
@@ -61,6 +61,7 @@ class World:
             injection_queue=self.injection_queue if injects else None,
             namespace="embedding-system",
             skipped=lambda kind, count: self.skipped.append(kind),
+            watched=watched,
         )
 
     def policy(

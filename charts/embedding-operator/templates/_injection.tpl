@@ -18,3 +18,19 @@ reads; the next upgrade removes it. `helm template` sees no cluster, and leaves 
 {{- if and $live (not (hasKey ($live.metadata.annotations | default dict) "embedding.agenticverz.io/retiring")) }}retiring{{- end }}
 {{- end }}
 {{- end }}
+
+{{- define "embedding-operator.injectedNamespaces" -}}
+{{- if eq .Values.mode "namespaced" }}
+# The operator cannot read labels of namespaces then: those that it watches are enabled.
+matchExpressions:
+  - {key: kubernetes.io/metadata.name, operator: In, values: {{ .Values.namespaces | uniq | toJson }}}
+{{- else }}
+matchLabels: {embedding.agenticverz.io/injection: enabled}
+{{- end }}
+{{- end }}
+
+{{- define "embedding-operator.injectedPods" -}}
+matchExpressions:
+  - {key: embedding.agenticverz.io/injection, operator: NotIn, values: [disabled]}
+  - {key: app.kubernetes.io/name, operator: NotIn, values: [{{ include "embedding-operator.chartName" . }}]}
+{{- end }}

@@ -66,6 +66,7 @@ def _sidecar(sidecar: injector.Sidecar) -> dict[str, Any]:
     return {
         "imagePullPolicy": sidecar.pull_policy,
         **({} if collector is None else {"otelEndpoint": collector}),
+        **({"pullSecrets": list(sidecar.pull_secrets)} if sidecar.pull_secrets else {}),
         **_amounts(sidecar.resources, sidecar),
     }
 

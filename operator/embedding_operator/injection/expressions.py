@@ -117,6 +117,11 @@ def variables() -> list[dict[str, str]]:
         ),
         "guaranteed": _is_guaranteed(),
         "resources": _resources(),
+        "pullSecrets": (
+            "has(params.spec.sidecar.pullSecrets)"
+            " ? params.spec.sidecar.pullSecrets.filter(name, !has(object.spec.imagePullSecrets)"
+            " || !object.spec.imagePullSecrets.exists(s, has(s.name) && s.name == name)) : []"
+        ),
         "environment": express(fields.ENVIRONMENT, _names_of_objects()),
     }
     return [{"name": name, "expression": it} for name, it in given.items()]
@@ -185,11 +190,23 @@ def mutation() -> str:
         f"{first}.map(it, {_operation(_text('/spec/initContainers/0'), 'it')})",
         _absent("/spec/volumes", f"{pod}.volumes", "[]"),
         f"({volumes}).map(it, {_operation(_text('/spec/volumes/-'), 'it')})",
+        *_pull_secrets(),
         *_of_metadata("labels", fields.LABELS, terms),
         *_of_metadata("annotations", fields.ANNOTATIONS, terms),
     ]
     # The environment first, by the indexes that the containers have before the sidecar is there.
     return f"{' + '.join(environment)} + (variables.carries ? [] : {' + '.join(added)})"
+
+
+def _pull_secrets() -> list[str]:
+    """Operations for the chart's Secrets that the pod does not name itself."""
+    field, path = "object.spec.imagePullSecrets", "/spec/imagePullSecrets"
+    added = express(fields.PULL_SECRET, {"pull_secret": "name"})
+    nothing = f"has({field}) || size(variables.pullSecrets) == 0"
+    return [
+        f"({nothing} ? [] : [{_operation(_text(path), '[]')}])",
+        f"variables.pullSecrets.map(name, {_operation(_text(f'{path}/-'), added)})",
+    ]
 
 
 def _environment_of(kind: str) -> list[str]:

@@ -3,7 +3,7 @@
 Terms: `image`, `pull_policy`, `resources`, `collector` (the OTLP endpoint), `policy` (its name),
 `hash`; true or false: `has_collector`, `has_identity` (a provider is called by the identity of the
 pod's ServiceAccount), `is_root` (the pod runs as user 0); the names of the policy's objects
-`document`, `secret` and `environment`.
+`document`, `secret` and `environment`; `pull_secret`, the name of one.
 """
 
 from collections.abc import Callable, Mapping
@@ -113,6 +113,9 @@ token."""
 ENVIRONMENT: Final = {"configMapRef": {"name": Term("environment"), "optional": True}}
 """Put first in envFrom of each ordinary container, so that the application's variables win. Native
 sidecars get nothing: they are not the application."""
+
+PULL_SECRET: Final = {"name": Term("pull_secret")}
+"""Added to spec.imagePullSecrets for each of the chart's that the pod does not name itself."""
 
 LABELS: Final = {names.LABEL_INJECTED: Term("policy")}
 ANNOTATIONS: Final = {names.ANNOTATION_SIDECAR_HASH: Term("hash")}

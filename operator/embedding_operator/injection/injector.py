@@ -27,13 +27,15 @@ _HEX_DIGITS: Final = 16
 class Sidecar:
     """The chart's values for the sidecar; `resources` as in a container.
 
-    `otel_endpoint` is the URL that receives spans and metrics; None turns tracing off.
+    `otel_endpoint` is the URL that receives spans and metrics; None turns tracing off. The pod
+    names `pull_secrets`, Secrets of its own namespace, so that a node can pull the image.
     """
 
     image: str
     pull_policy: str
     resources: Object
     otel_endpoint: str | None = None
+    pull_secrets: tuple[str, ...] = ()
 
 
 def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
@@ -57,6 +59,7 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
     container = templates.fill(fields.SIDECAR, terms)
     spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
     spec["volumes"] = [*(spec.get("volumes") or ()), *templates.fill(fields.VOLUMES, terms)]
+    _give_pull_secrets(spec, sidecar.pull_secrets)
     for kind, added in (("labels", fields.LABELS), ("annotations", fields.ANNOTATIONS)):
         metadata[kind] = {**(metadata.get(kind) or {}), **templates.fill(added, terms)}
     return result
@@ -70,7 +73,7 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
     """
     terms = _terms(sidecar, candidate, amounts=written(sidecar, candidate), is_root=False)
     plain = [templates.fill(it, terms) for it in (fields.SIDECAR, fields.VOLUMES)]
-    text = json.dumps(plain, sort_keys=True)
+    text = json.dumps([*plain, *sidecar.pull_secrets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
 
 
@@ -116,6 +119,15 @@ def _terms(
         "policy": candidate.name,
         **{term: named(candidate.name) for term, named in fields.OBJECTS.items()},
     }
+
+
+def _give_pull_secrets(spec: dict[str, Any], named: tuple[str, ...]) -> None:
+    """Add those that the pod does not name itself."""
+    own = list(spec.get("imagePullSecrets") or ())
+    wanted = [templates.fill(fields.PULL_SECRET, {"pull_secret": it}) for it in named]
+    added = [it for it in wanted if it not in own]
+    if added:
+        spec["imagePullSecrets"] = [*own, *added]
 
 
 def _give_environment(spec: dict[str, Any], *, policy: str) -> None:

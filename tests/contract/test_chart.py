@@ -12,7 +12,7 @@ from embedding_contract import built_in_alerts, names
 from embedding_operator import settings
 from embedding_operator.injection import admission_server, webhook
 from embedding_operator.monitoring import endpoints
-from tests.parts import helm, installation
+from tests.parts import helm, installation, roles
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
@@ -517,7 +517,7 @@ def test_only_cluster_administrators_write_platforms_providers(rendered):
 
 # --- injection
 
-SERVED = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+SERVED = roles.INJECTS
 BY_POLICY: list[dict[str, typing.Any]] = [
     {},
     {"injection": {"by": "policy"}},

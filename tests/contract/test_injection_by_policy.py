@@ -1,6 +1,7 @@
 """The API server's own injection, and the webhook's, on the same pods: equal, case by case."""
 
 import copy
+import dataclasses
 import typing
 
 import pytest
@@ -16,6 +17,13 @@ CASES = {case.name: case for case in pods.cases() if case.name != TOO_OLD}
 """A server without native sidecars has no MutatingAdmissionPolicy either."""
 INJECTED = sorted(name for name, it in CASES.items() if "skipped" not in it.expected)
 ENABLED = {names.LABEL_INJECTION: selection.ENABLED}
+FULL = dataclasses.replace(
+    pods.SIDECAR,
+    pull_policy="Always",
+    otel_endpoint="http://otel-collector.monitoring:4318",
+    pull_secrets=("registry", "mirror"),
+)
+"""A sidecar with all that the chart can say of it."""
 SIMPLE = injected_pods.pod(injected_pods.container())
 CONDITIONS = [it["name"] for it in expressions.match_conditions()]
 
@@ -62,17 +70,18 @@ def admission(api_server, hook, tmp_path_factory):
     """Every case's namespace and policies, once for each way, and the ways themselves."""
     objects = []
 
-    def add(name, labels, policies, ways):
+    def add(name, labels, policies, ways, sidecar=pods.SIDECAR):
         for way in ways:
             space = f"{name}-{way}"
             objects.extend(both_ways.namespaces(space, way, labels))
-            objects.append(both_ways.injection(space, policies, sidecar=pods.SIDECAR))
+            objects.append(both_ways.injection(space, policies, sidecar=sidecar))
             hook.seen[space] = (labels, policies)
+            hook.sidecars[space] = sidecar
 
     for name, case in CASES.items():
         add(name, case.namespace["metadata"].get("labels") or {}, case.policies, WAYS)
     add("any", ENABLED, [pods.POLICY], (*WAYS, "both", "alone"))
-    add("some", ENABLED, injected_pods.POLICIES, WAYS)
+    add("some", ENABLED, injected_pods.POLICIES, WAYS, FULL)
     objects += both_ways.namespaces("bare-none", "none", ENABLED)
     objects += both_ways.policy_objects(pods.SIDECAR.image)
     for condition in CONDITIONS:
@@ -157,6 +166,16 @@ def test_field_of_sidecar_is_as_written(admission, field):
     (candidate,) = selection.candidates([pods.POLICY])
     wanted = injector.inject(SIMPLE, sidecar=pods.SIDECAR, candidate=candidate)
     assert injected_pods.has(sidecar[field], wanted["spec"]["initContainers"][0][field])
+
+
+@pytest.mark.cluster
+def test_values_of_chart_reach_pod_by_both_ways(admission):
+    by_policy, by_webhook = (comparable(admission.create(f"some-{way}", SIMPLE)) for way in WAYS)
+    assert by_policy == by_webhook
+    assert by_policy["spec"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    sidecar = by_policy["spec"]["initContainers"][0]
+    assert sidecar["imagePullPolicy"] == "Always"
+    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": FULL.otel_endpoint} in sidecar["env"]
 
 
 @pytest.mark.cluster

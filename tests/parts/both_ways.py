@@ -32,10 +32,9 @@ from embedding_operator.injection import (
     skipped_pods,
     webhook,
 )
-from tests.parts import helm, kubectl
+from tests.parts import helm, kubectl, roles
 from tests.parts.installation import ROOT
 
-SERVED = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 WAYS = ("policy", "webhook")
 POLICIES = frozenset({"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"})
 READY_SECONDS = 30
@@ -91,7 +90,7 @@ def chart(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The chart's objects for a server that has MutatingAdmissionPolicy."""
     text = helm.Helm()(
         *("template", "embedding-operator", str(ROOT / "charts" / "embedding-operator")),
-        *("-n", "embedding-system", f"--api-versions={SERVED}", "-f", "-"),
+        *("-n", "embedding-system", f"--api-versions={roles.INJECTS}", "-f", "-"),
         stdin=json.dumps(dict(values or {})),
     )
     return [found for found in yaml.safe_load_all(text) if found]
@@ -158,15 +157,17 @@ def injection(
 
 
 class Webhook:
-    """The operator's webhook, with policies that were never written to the API server."""
+    """The operator's webhook, with policies that were never written to the API server.
+
+    `sidecar` is that of namespaces that have none in `sidecars`.
+    """
 
     def __init__(self, *, sidecar: injector.Sidecar, version: tuple[int, int] = (1, 37)) -> None:
         self.seen: dict[str, tuple[Object, Sequence[Object]]] = {}
+        self.sidecars: dict[str, injector.Sidecar] = {}
         self.asked = 0
         self._version = version
-        self._hook = webhook.Webhook(
-            seen=self, sidecar=sidecar, tells=_Silent(), counts=_Uncounted()
-        )
+        self._sidecar = sidecar
 
     # --- webhook.Seen
 
@@ -190,7 +191,14 @@ class Webhook:
         request = review["request"]
         self.asked += 1
         pod = request["object"]
-        answer = self._hook.answer(pod, namespace=request["namespace"], dry_run=True)
+        namespace = request["namespace"]
+        hook = webhook.Webhook(
+            seen=self,
+            sidecar=self.sidecars.get(namespace, self._sidecar),
+            tells=_Silent(),
+            counts=_Uncounted(),
+        )
+        answer = hook.answer(pod, namespace=namespace, dry_run=True)
         patch = jsonpatch.make_patch(pod, answer.pod).to_string()
         response = {
             "uid": request["uid"],

@@ -183,6 +183,9 @@ def pods(draw: st.DrawFn) -> Pod:
         spec["volumes"] = [{"name": "own", "emptyDir": {}}]
     if draw(st.booleans()):
         spec["automountServiceAccountToken"] = False
+    if draw(st.booleans()):
+        named = draw(st.lists(st.sampled_from(["registry", "own"]), max_size=2, unique=True))
+        spec["imagePullSecrets"] = [{"name": it} for it in named]
     user = draw(st.sampled_from([None, 0, 1000]))
     if user is not None:
         spec["securityContext"] = {"runAsUser": user}

@@ -19,6 +19,7 @@ from tests.parts import compatibility, kubectl, secrecy, shipped_roles
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
 CLASS_CRD = CRD.with_name("clusterembeddingproviders.yaml")
+INJECTION_CRD = CRD.with_name("embeddinginjections.yaml")
 SAID = "said"
 RIGHTS = "rights"
 ALL_RIGHTS = "--all-rights-used"
@@ -137,7 +138,7 @@ def api_server() -> Iterator[kubectl.Kubectl]:
     up = cluster.up(form="control-plane", name=name, owner_pid=os.getpid())
     try:
         asked = kubectl.Kubectl(up.kubeconfig)
-        for definition in (CRD, INDEX_CRD, CLASS_CRD):
+        for definition in (CRD, INDEX_CRD, CLASS_CRD, INJECTION_CRD):
             asked.define(definition)
         yield asked
         if len(secrecy.WRITTEN):

@@ -7,9 +7,11 @@ process of the pid namespace is killed, the kernel removes all of it: daemons, c
 mounts, links, rules. The control plane and DNS stay outside, as plain processes.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ HOLDER = "node"
 """The process that holds the namespaces, in the cluster's record."""
 FIRST = "node-first"
 """The first process in them, whose end is the end of all."""
+DAEMONS = ("containerd", "kubelet", "kube-proxy")
 # The node has its own of these; what it reads from the cache must not lie there.
 _OWN_FOLDERS = (Path("/run"), Path("/var/lib"), Path("/var/log"))
 
@@ -108,6 +111,40 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     dns.start(record, programs["coredns"])
     api = Api(record.kubeconfig)
     control_plane.wait(record, "Ready node", lambda: _is_ready(api, record.name))
+
+
+def restart(record: Record) -> None:
+    """End all processes of the node at once, as a power cut does, and start its daemons again.
+
+    Its disk stays, so that kubelet finds its pods and their images; the control plane does too.
+
+    Raises:
+        Failure: a daemon ended or took too long.
+    """
+    commands = {name: _command(record.processes[name].pid) for name in DAEMONS}
+    processes.end([record.processes[name] for name in DAEMONS])
+    for pid in (*cgroups.members(record.name), *_beside_first(record)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for name, command in commands.items():
+        _launch_inside(record, name, command)
+    api = Api(record.kubeconfig)
+    control_plane.wait(record, "Ready node", lambda: _is_ready(api, record.name))
+
+
+def _command(pid: int) -> list[str | Path]:
+    """The command of a daemon, with the PATH that it has."""
+    process = Path(f"/proc/{pid}")
+    given = (process / "environ").read_bytes().decode().split("\0")
+    arguments = (process / "cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+    return ["env", *(it for it in given if it.startswith("PATH=")), *arguments]
+
+
+def _beside_first(record: Record) -> list[int]:
+    """The processes of the node's namespace but for those that hold it: containerd's shims."""
+    first = record.processes[FIRST].pid
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    return [pid for pid in map(int, children) if Path(f"/proc/{pid}/comm").read_text() != "sleep\n"]
 
 
 def remove(record: Record) -> None:

@@ -23,7 +23,13 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
 from embedding_operator.cli import alerts_verify, preview, sidecar_test
-from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
+from embedding_operator.controller import (
+    class_credentials,
+    injection_reconciler,
+    resync,
+    rollouts,
+    secret_values,
+)
 from embedding_operator.controller.class_reconciler import ClassReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.controller.redis_users import RedisUsers
@@ -65,6 +71,7 @@ def _run() -> int:
     try:
         chosen = settings.read(os.environ)
         api = kubeconfig.connect()
+        injection_reconciler.check_served(api, is_needed=chosen.injects_by_policy)
     except (settings.InvalidSetting, errors.Denied) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return USAGE_EXIT
@@ -78,13 +85,15 @@ def _run() -> int:
         most_of_one=max(1, chosen.workers - 1)
     )
     class_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
-    queues = (queue, index_queue, class_queue)
+    injection_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
+    queues = (queue, index_queue, class_queue, injection_queue)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(
         api,
         queue=queue,
         index_queue=index_queue,
         class_queue=class_queue,
+        injection_queue=injection_queue if chosen.injects_by_policy else None,
         namespace=chosen.namespace,
         skipped=measured.skipped,
         watched=chosen.watch_namespaces,
@@ -114,6 +123,12 @@ def _run() -> int:
     )
     monitoring.start()
     users = RedisUsers()
+    injections = injection_reconciler.InjectionReconciler(
+        objects=api,
+        seen=seen,
+        sidecar=_sidecar(chosen),
+        deadline_seconds=chosen.reconcile_deadline_seconds,
+    )
     reconciler = Reconciler(
         objects=api,
         seen=seen,
@@ -137,6 +152,7 @@ def _run() -> int:
         additional_alerts=chosen.additional_alerts,
         network=chosen.network,
         users=users,
+        injections=injections if chosen.injects_by_policy else None,
         selected_by=selecting.agreed_labels,
         index_namespaces=chosen.vectors.namespaces,
         covers=measured.uncovered,
@@ -168,6 +184,7 @@ def _run() -> int:
         (seen.start_round, queue, reconciler),
         (seen.indexes.keys, index_queue, index_reconciler),
         (seen.classes.keys, class_queue, class_reconciler),
+        (seen.injected_namespaces, injection_queue, injections),
     ):
         counted = _measured(do, measured, queues)
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
@@ -178,20 +195,39 @@ def _run() -> int:
         lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
         lambda: None if asked.is_running() else "the thread that asks sidecars has ended",
     )
-    _listen(chosen, measured, queues, live=live, listening=listening)
-    skipped = skipped_pods.SkippedPods(events=told)
-    skipped.start()
-    hook = webhook.Webhook(seen=seen, sidecar=_sidecar(chosen), tells=skipped, counts=measured)
-    webhook.register(registry, hook)
-    webhook.serve(
-        behaviour,
-        port=chosen.webhook.port,
-        files=_files(chosen.webhook, chosen.namespace, api, stopping),
-        is_ready=lambda: seen.synced,
-        listens=listening.set,
+    _listen(
+        chosen,
+        measured,
+        queues,
+        live=live,
+        ready=(
+            lambda: injections.waits() if chosen.injects_by_policy else None,
+            lambda: (
+                None
+                if chosen.webhook is None or listening.is_set()
+                else "the webhook does not listen yet"
+            ),
+        ),
     )
+    if chosen.webhook is not None:
+        webhook.register(
+            registry,
+            webhook.Webhook(
+                seen=seen,
+                sidecar=_sidecar(chosen),
+                tells=skipped_pods.SkippedPods(events=told).start(),
+                counts=measured,
+            ),
+        )
+        webhook.serve(
+            behaviour,
+            port=chosen.webhook.port,
+            files=_files(chosen.webhook, chosen.namespace, api, stopping),
+            is_ready=lambda: seen.synced,
+            listens=listening.set,
+        )
     try:
-        asyncio.run(_serve(registry, behaviour))
+        asyncio.run(_serve(registry, behaviour, has_webhook=chosen.webhook is not None))
     finally:
         stopping.set()
         seen.close()
@@ -203,7 +239,10 @@ def _run() -> int:
     return 0
 
 
-async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings) -> None:
+async def _serve(
+    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, *, has_webhook: bool
+) -> None:
+    """Serve the webhook, if any, until a signal ends the process."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
 
@@ -216,6 +255,10 @@ async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettin
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
 
+    if not has_webhook:
+        await take_signals()
+        await stop.wait()
+        return
     kopf.on.startup(registry=registry)(take_signals)
     await kopf.operator(
         registry=registry, settings=behaviour, standalone=True, clusterwide=True, stop_flag=stop
@@ -228,7 +271,7 @@ def _listen(
     queues: Sequence[workqueue.WorkQueue[ObjectKey]],
     *,
     live: tuple[health.Check, ...],
-    listening: threading.Event,
+    ready: tuple[health.Check, ...],
 ) -> None:
     """Serve metrics and probes."""
     seconds = chosen.reconcile_deadline_seconds
@@ -236,7 +279,7 @@ def _listen(
         live=(*live, *(partial(health.work_ends, it, deadline_seconds=seconds) for it in queues)),
         ready=(
             *(partial(health.work_is_in_time, it, deadline_seconds=seconds) for it in queues),
-            lambda: None if listening.is_set() else "the webhook does not listen yet",
+            *ready,
         ),
     )
     listener.Listener(

@@ -22,6 +22,7 @@ _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+_INJECTED_BY: Final = ("webhook", "policy", "policy+webhook")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
 _AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("VAULT_TOKEN_FILE",),
@@ -55,8 +56,9 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings; `vault` is None without a Vault.
+    """All settings; `vault` is None without a Vault, `webhook` where it does not inject.
 
+    With `injects_by_policy` the API server injects by itself, by a MutatingAdmissionPolicy.
     `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
     `rollout_namespaces` may be restarted, `*` for every one. Only `watch_namespaces` are watched,
     every one if there are none. Injected pods and pods of indexes name `pull_secrets`.
@@ -75,7 +77,8 @@ class Settings:
     rules: access_rules.AccessRules = field(repr=False)
     providers: provider_guard.ProviderGuard
     monitoring: endpoints.Endpoints
-    webhook: Webhook
+    injects_by_policy: bool
+    webhook: Webhook | None
     rollout_namespaces: frozenset[str]
     additional_alerts: bool
     resync_seconds: float
@@ -97,6 +100,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         written = environment.get(name)
         return reader(written, name) if written else default
 
+    by = of("INJECTION_BY", _one_of(*_INJECTED_BY), "webhook")
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
         watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
@@ -134,7 +138,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, allowed_hosts.AllowedHosts()),
         ),
         monitoring=of("MONITORING_FILE", _endpoints, endpoints.Endpoints()),
-        webhook=Webhook(
+        injects_by_policy=by != "webhook",
+        webhook=None
+        if by == "policy"
+        else Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
             service=of("WEBHOOK_SERVICE", _text, "embedding-operator"),

@@ -351,8 +351,8 @@ OPERATOR: Final = (
         severity="warning",
         series="operator",
         summary="Pods of namespace {{ $labels.namespace }} lack the sidecar of their policy.",
-        description="The webhook was not asked about them, or could not answer in time.",
-        fault="pods are created while the webhook is away",
+        description="The webhook was not asked or was too late, or the API server did not inject.",
+        fault="pods are created while the webhook is away, or without the chart's policy",
     ),
     Alert(
         key="operatorReconcilesStuck",

@@ -266,6 +266,7 @@ def test_ports_are_those_of_values_everywhere(named):
     ports = {it["name"]: it["containerPort"] for it in container["ports"]}
     assert ports == {"webhook": 10250, "metrics": 19090, "health": 18081}
     chosen = settings.read(environment(named))
+    assert chosen.webhook is not None
     assert (chosen.webhook.port, chosen.metrics_port, chosen.health_port) == (10250, 19090, 18081)
     rules = one(named, "NetworkPolicy")["spec"]["ingress"]
     assert {it["ports"][0]["port"] for it in rules} == set(ports)

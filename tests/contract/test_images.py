@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dev.cluster import dockerfiles
-from embedding_operator.injection import injector
+from embedding_operator.injection import fields
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = {
@@ -44,7 +44,7 @@ def test_image_has_python_that_lock_file_is_tested_with(name):
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_image_runs_as_numeric_user_that_is_not_root(name):
-    assert made_of(name, "USER") == [str(injector.USER)]
+    assert made_of(name, "USER") == [str(fields.USER)]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

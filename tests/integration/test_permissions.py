@@ -65,19 +65,19 @@ def install(administrator, store):
     crds = cluster.artifact("prometheus-operator-crds")
     for plural in MONITORING_PLURALS:
         administrator("apply", "--server-side", "-f", str(crds / f"{MONITORING}_{plural}.yaml"))
-    charted.install(
-        administrator,
-        {
-            "vault": {
-                "address": store.address,
-                "allowInsecureHTTP": True,
-                "pollSeconds": 1,
-                "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
-            },
-            "rollouts": {"enabled": True},
-            "vectors": {"enabled": True, "namespaces": [SHOP]},
+    values = {
+        "vault": {
+            "address": store.address,
+            "allowInsecureHTTP": True,
+            "pollSeconds": 1,
+            "allowed": [{"namespace": SHOP, "mount": "secret", "path": "{{namespace}}/*"}],
         },
-    )
+        "rollouts": {"enabled": True},
+        "vectors": {"enabled": True, "namespaces": [SHOP]},
+    }
+    # The upgrade from the webhook, which stays for once: the rights of both ways.
+    for by in ("webhook", "policy"):
+        charted.install(administrator, {**values, "injection": {"by": by}})
     administrator.apply(
         {
             "apiVersion": "v1",
@@ -192,6 +192,10 @@ def live(administrator, store, operator):
     # The spoiled certificate is made anew, and its authority told.
     listed = ("mutatingwebhookconfigurations", "-o", "yaml")
     seen(lambda: "caBundle" in administrator("get", *listed), "a trusted webhook")
+    # The API server injects no more where no policy is.
+    administrator("delete", "embpol", "search", "-n", SHOP)
+    injections = (names.INJECTION_PLURAL, "-n", SHOP)
+    seen(lambda: not administrator.get(*injections)["items"], "no EmbeddingInjection any more")
 
 
 def live_index(administrator, seen):

@@ -5,6 +5,7 @@ import os
 import ssl
 import sys
 import urllib.request
+from typing import Any
 
 from embedding_contract import names
 from tests.parts import daemons, kubectl, ports, shipped_roles
@@ -79,7 +80,7 @@ def review(port, pod, *, namespace):
         return json.load(answer)
 
 
-def configuration(port):
+def configuration(port: int) -> dict[str, Any]:
     """As the chart has it; the name of this machine stands in for a Service's pods."""
     service = {"name": "webhook", "namespace": SYSTEM, "path": "/inject", "port": port}
     return {
@@ -109,21 +110,19 @@ def configuration(port):
     }
 
 
+def service(port: int) -> dict[str, Any]:
+    """The Service of the webhook; the name of this machine stands in for pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "webhook", "namespace": SYSTEM},
+        "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+    }
+
+
 def lead(asked: kubectl.Kubectl, port: int) -> None:
-    """Have the API server ask at this port; the name of this machine stands in for pods."""
-    asked.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "webhook", "namespace": SYSTEM},
-            "spec": {
-                "type": "ExternalName",
-                "externalName": "localhost",
-                "ports": [{"port": port}],
-            },
-        },
-        configuration(port),
-    )
+    """Have the API server ask at this port."""
+    asked.apply(service(port), configuration(port))
 
 
 def is_trusted(asked: kubectl.Kubectl) -> bool:

@@ -21,10 +21,10 @@ _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def install(asked: Kubectl, values: Mapping[str, Any]) -> None:
-    """Install the chart; where there is no node its pod never starts."""
+    """Install the chart, or upgrade it; where there is no node its pod never starts."""
     shipped_roles.AUDIT.follow(asked.kubeconfig.parent / "log")
     helm.Helm(asked.kubeconfig)(
-        *("install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
+        *("upgrade", "--install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
         *("--create-namespace", "-f", "-"),
         stdin=json.dumps(values),
     )
@@ -62,7 +62,9 @@ class Operator:
 
     def start(self, **settings: str) -> None:
         """Start it, with other settings than the chart's where given; wait until it serves."""
-        port = int(self._environment["WEBHOOK_PORT"])
+        # A probe is answered from the start; the webhook once all is listed.
+        served = "WEBHOOK_CONFIGURATION" in self._environment
+        port = int(self._environment["WEBHOOK_PORT" if served else "HEALTH_PORT"])
         self._daemons.start(
             "operator",
             [sys.executable, "-m", "embedding_operator", "run"],

@@ -24,6 +24,8 @@ USER: Final = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{NAME}"
 """The account's name in the audit log."""
 CONFIGURATION: Final = f"{NAME}.{SYSTEM_NAMESPACE}.embedding.agenticverz.io"
 """The webhook configuration that it may change."""
+INJECTS: Final = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+"""An API server with this kind can inject by itself."""
 TOKEN_TIME: Final = "4h"
 _KINDS: Final = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
 _SOME_NAMESPACE: Final = "some-namespace"
@@ -41,11 +43,26 @@ Grant = tuple[str, str, str]
 
 @functools.cache
 def _rendered() -> tuple[Object, ...]:
+    """The objects with the rights of both ways of injection, as while one replaces the other."""
+    found = {_place(it): it for it in _of_way("webhook")}
+    for it in _of_way("policy"):
+        known = found.setdefault(_place(it), it)
+        rules = known.get("rules", [])
+        rules += [rule for rule in it.get("rules", ()) if rule not in rules]
+    return tuple(found.values())
+
+
+def _of_way(injected_by: str) -> Iterator[Object]:
     text = helm.Helm()(
         *("template", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE, "-f", "-"),
-        stdin=json.dumps(_VALUES),
+        f"--api-versions={INJECTS}",
+        stdin=json.dumps({**_VALUES, "injection": {"by": injected_by}}),
     )
-    return tuple(it for it in yaml.safe_load_all(text) if it and it["kind"] in _KINDS)
+    yield from (it for it in yaml.safe_load_all(text) if it and it["kind"] in _KINDS)
+
+
+def _place(it: Object) -> tuple[str, str, str]:
+    return it["kind"], it["metadata"].get("namespace", ""), it["metadata"]["name"]
 
 
 def granted() -> set[Grant]:

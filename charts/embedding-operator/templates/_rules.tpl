@@ -33,6 +33,12 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if eq (include "embedding-operator.injectedBy" .) "policy" }}
+# What the API server injects in a namespace.
+- apiGroups: [embedding.agenticverz.io]
+  resources: [embeddinginjections]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
 {{- if and .Values.vault.address (eq .Values.vault.auth.method "kubernetes") }}
 # The operator signs in to Vault as a ServiceAccount of the policy's namespace, with these names only.
 - apiGroups: [""]
@@ -59,11 +65,13 @@
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
+{{- if include "embedding-operator.webhookIs" . }}
 # kopf discovers the existing kinds before it answers reviews.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   verbs: [list, watch]
-{{- if eq .Values.webhook.certificates "own" }}
+{{- end }}
+{{- if and (include "embedding-operator.webhookIs" .) (eq .Values.webhook.certificates "own") }}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [mutatingwebhookconfigurations]
   verbs: [get, patch]

@@ -13,7 +13,13 @@ from typing import Any, Final
 
 from embedding_contract import document, names
 from embedding_operator import errors, indexes, sidecars
-from embedding_operator.controller import applier, credentials, rollouts, secret_values
+from embedding_operator.controller import (
+    applier,
+    credentials,
+    injection_reconciler,
+    rollouts,
+    secret_values,
+)
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
@@ -39,7 +45,7 @@ class Reconciler:
     `namespace` is the operator's. Pods of indexes run in `index_namespaces`. `covers` gets the
     number of pods of each policy without a sidecar; 0 while it is unknown. `retires` gets the ends
     of each policy's models in Unix time, by provider and model. `deadline_seconds` bounds all calls
-    of one reconcile to the API server.
+    of one reconcile to the API server. With `injections` the API server injects, else the webhook.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Reconciler:
         additional_alerts: bool = False,
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         users: RedisUsers | None = None,
+        injections: injection_reconciler.InjectionReconciler | None = None,
         selected_by: Callable[[], Mapping[str, str]] = dict,
         index_namespaces: frozenset[str] = frozenset(),
         covers: Callable[[ObjectKey, int], None] = lambda _, __: None,
@@ -94,6 +101,7 @@ class Reconciler:
         self._covers = covers
         self._retires = retires
         self._sidecar = sidecar
+        self._injections = injections
         self._poll_seconds = poll_seconds
         self._deadline_seconds = deadline_seconds
         self._now = now
@@ -211,7 +219,8 @@ class Reconciler:
             selector=raw["spec"].get("podSelector") or {},
             is_possible=environment_since is not None
             and namespace_labels.get(names.LABEL_INJECTION) == selection.ENABLED
-            and _too_old(version) is None,
+            and _too_old(version) is None
+            and self._injects(wanted.key, raw),
             now=self._now(),
         )
         target = sidecars.Target(
@@ -234,7 +243,7 @@ class Reconciler:
             refreshed=refreshed,
             environment_since=environment_since,
             covering=covering,
-            injection=_too_old(version),
+            injection=_too_old(version) or self._injection_problem(wanted.namespace),
             monitoring=done.monitoring,
             alerts_refused=done.alerts_refused,
             coverage=coverage.of(
@@ -253,6 +262,13 @@ class Reconciler:
             pull_secrets=self._pull_verdict(wanted.namespace),
             guards=self._guards,
         )
+
+    def _injects(self, key: ObjectKey, raw: Object) -> bool:
+        selector = raw["spec"].get("podSelector") or {}
+        return self._injections is None or self._injections.injects(key, selector)
+
+    def _injection_problem(self, namespace: str) -> errors.Problem | None:
+        return None if self._injections is None else self._injections.problem(namespace)
 
     def _pull_verdict(self, namespace: str) -> conditions.Verdict | None:
         named = self._sidecar.pull_secrets

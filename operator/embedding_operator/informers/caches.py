@@ -41,10 +41,11 @@ WAIT_SECONDS: Final = 1.0
 class Caches:
     """The stores and the threads that fill them; a change queues its policy, index or class.
 
-    `namespace` is the operator's, whose Secrets provider classes name. `skipped` gets the kind and
-    the number of objects that were too large or could not be decoded. With `watched` only these
-    namespaces are watched, each by itself: they count as enabled for injection, as their labels
-    cannot be read, and there are no provider classes.
+    Without an `injection_queue` EmbeddingInjections are not watched, as the API server does not
+    inject. `namespace` is the operator's, whose Secrets provider classes name. `skipped` gets the
+    kind and the number of objects that were too large or could not be decoded. With `watched` only
+    these namespaces are watched, each by itself: they count as enabled for injection, as their
+    labels cannot be read, and there are no provider classes.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Caches:
         queue: WorkQueue[ObjectKey],
         index_queue: WorkQueue[ObjectKey],
         class_queue: WorkQueue[ObjectKey],
+        injection_queue: WorkQueue[ObjectKey] | None = None,
         namespace: str,
         skipped: Callable[[str, int], None],
         watched: Sequence[str] = (),
@@ -63,6 +65,7 @@ class Caches:
         self._queue = queue
         self._index_queue = index_queue
         self._class_queue = class_queue
+        self._injection_queue = injection_queue
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
@@ -85,6 +88,11 @@ class Caches:
             changed=self._class_changed,
             skipped=self._counted(kinds.PROVIDER_CLASS),
         )
+        self.injections = Store(
+            objects.injection,
+            changed=self._injection_changed,
+            skipped=self._counted(kinds.INJECTION),
+        )
         self.namespaces = Store(
             objects.namespace,
             changed=self._namespace_changed,
@@ -92,12 +100,12 @@ class Caches:
         )
         self.limit_ranges = Store(
             objects.limit_range,
-            changed=lambda *_: None,  # it holds for pods to come
+            changed=self._bounds_changed,
             skipped=self._counted(kinds.LIMIT_RANGE),
         )
         self.quotas = Store(
             objects.quota,
-            changed=lambda *_: None,
+            changed=self._bounds_changed,
             skipped=self._counted(kinds.RESOURCE_QUOTA),
         )
         self.pods = Pods(
@@ -150,8 +158,12 @@ class Caches:
     def synced(self) -> bool:
         """True once every store that a reconcile or the webhook reads is listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
-        needed += [self.limit_ranges, self.quotas]
-        stores = (self.policies, self.indexes, self.classes, self.namespaces, *needed)
+        stores = [
+            *(self.policies, self.indexes, self.classes, self.namespaces),
+            *(self.limit_ranges, self.quotas, *needed),
+        ]
+        if self._injection_queue is not None:
+            stores.append(self.injections)
         return self.pods.synced and all(it.synced for it in stores)
 
     def deaf(self) -> str | None:
@@ -218,6 +230,15 @@ class Caches:
     def provider_class(self, name: str) -> Object | None:
         """A provider class with spec, status and the metadata in use."""
         return self.classes.get("", name)
+
+    def injection(self, namespace: str) -> Object | None:
+        """Metadata, `digest` and `selectors` of a namespace's EmbeddingInjection."""
+        return self.injections.get(namespace, names.INJECTION_NAME)
+
+    def injected_namespaces(self) -> list[ObjectKey]:
+        """The namespaces that have a policy or an EmbeddingInjection, by its key."""
+        found = {it.namespace for it in (*self.policies.keys(), *self.injections.keys())}
+        return [ObjectKey(it, names.INJECTION_NAME) for it in sorted(found)]
 
     def users_of_class(self, name: str) -> list[ObjectKey]:
         """The policies of all namespaces that name a provider class."""
@@ -325,6 +346,11 @@ class Caches:
             (sources.NAMESPACES, objects.namespace, self.namespaces),
             (sources.LIMIT_RANGES, objects.limit_range, self.limit_ranges),
             (sources.QUOTAS, objects.quota, self.quotas),
+            *(
+                [(sources.INJECTIONS, objects.injection, self.injections)]
+                if self._injection_queue is not None
+                else []
+            ),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
         made = [
@@ -446,11 +472,36 @@ class Caches:
             self._queue_policy(user)
 
     def _queue_policy(self, key: ObjectKey) -> None:
-        """Queue a policy and its indexes."""
+        """Queue a policy, its indexes, and the injection of its namespace."""
         self._queue.add(key)
+        self._queue_injection(key.namespace)
         for index in self.indexes.of(key.namespace):
             if index.policy == key.name:
                 self._index_queue.add(index.key)
+
+    def _queue_injection(self, namespace: str) -> None:
+        if self._injection_queue is not None:
+            self._injection_queue.add(ObjectKey(namespace, names.INJECTION_NAME))
+
+    def _bounds_changed(self, before: Kept | None, after: Kept | None) -> None:
+        """Queue the object that tells the API server which sidecar fits into new pods."""
+        seen = after or before
+        if seen is not None and self.policies.of(seen.namespace):
+            self._queue_injection(seen.namespace)
+
+    def _injection_changed(self, before: Kept | None, after: Kept | None) -> None:
+        """Queue the object, and the policies that are injected, or no longer, from now on."""
+        seen = after or before
+        if seen is None:
+            return
+        self._queue_injection(seen.namespace)
+        was, now = (
+            set(it.value()["selectors"].items()) if it is not None else set()
+            for it in (before, after)
+        )
+        for name in {name for name, _ in was ^ now}:
+            if self.policies.kept(seen.namespace, name) is not None:
+                self._queue.add(ObjectKey(seen.namespace, name))
 
     def _namespace_changed(self, before: Kept | None, after: Kept | None) -> None:
         if after is None:
@@ -458,6 +509,7 @@ class Caches:
         if before is None or before.outline != after.outline:
             # The policy of a new namespace may have been seen first.
             self._queue_all(after.name)
+            self._queue_injection(after.name)
         for policy in self.policies.of(after.name):
             if policy.classes:  # other labels decide on nothing else
                 self._queue_policy(policy.key)

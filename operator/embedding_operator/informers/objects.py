@@ -11,6 +11,7 @@ import msgspec
 
 from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
+from embedding_operator.injection import embedding_injection
 
 ANNOTATION_CHARACTERS: Final = 256
 DROPS_CHARACTERS: Final = 1_024
@@ -185,6 +186,42 @@ def provider_class(raw: msgspec.Raw) -> Kept:
             if it is not None and it.secret_key_ref is not None
         ),
         outline=msgspec.json.encode(msgspec.json.decode(found.spec, type=_OutlineProvider)),
+    )
+
+
+class _InjectionMeta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    uid: str = ""
+    resource_version: str = ""
+
+
+class _Injection(msgspec.Struct):
+    metadata: _InjectionMeta
+    spec: dict[str, Any]
+
+
+class _InjectionOutline(msgspec.Struct, rename="camel"):
+    metadata: _InjectionMeta
+    digest: str
+    selectors: dict[str, str]
+    api_version: str = names.API_VERSION
+    kind: str = names.INJECTION_KIND
+
+
+def injection(raw: msgspec.Raw) -> Kept:
+    """An EmbeddingInjection: the digest of its spec, and those of its policies' selectors."""
+    found = msgspec.json.decode(raw, type=_Injection)
+    meta, digest = found.metadata, embedding_injection.digest(found.spec)
+    is_ours = meta.name == names.INJECTION_NAME
+    outline = _InjectionOutline(meta, digest, embedding_injection.selectors(found.spec))
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        about=digest,
+        content=msgspec.json.encode(outline) if is_ours else None,
     )
 
 
@@ -411,6 +448,7 @@ def _bound(found: _LimitRange | _Quota) -> Kept:
         namespace=meta.namespace,
         name=meta.name,
         version=meta.resource_version,
+        about=content,
         content=content if len(content) <= FOREIGN_BYTES else None,
     )
 

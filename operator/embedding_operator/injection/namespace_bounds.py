@@ -61,6 +61,17 @@ def fit(amounts: Object, *, chart: Object, spec: Object, bounds: Bounds) -> Obje
     return ranged
 
 
+def fit_any(amounts: Object, *, chart: Object, bounds: Bounds) -> Object | DoesNotFit:
+    """The same for all pods of the namespace, whose own amounts are not known.
+
+    Where a LimitRange bounds whole pods no sidecar fits. A quota must have room for a sidecar.
+    """
+    items = [item for each in bounds.limit_ranges for item in each["spec"].get("limits") or ()]
+    if any(it.get("type") == "Pod" and it.get("max") for it in items):
+        return DoesNotFit("LimitRange", "a LimitRange bounds whole pods")
+    return fit(amounts, chart=chart, spec={"containers": ()}, bounds=bounds)
+
+
 # --- LimitRange
 
 

@@ -49,6 +49,7 @@ SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 INDEX: Final = Kind(f"apis/{names.API_VERSION}", names.INDEX_PLURAL)
 PROVIDER_CLASS: Final = Kind(f"apis/{names.API_VERSION}", names.CLASS_PLURAL, namespaced=False)
+INJECTION: Final = Kind(f"apis/{names.API_VERSION}", names.INJECTION_PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
 PROMETHEUSES: Final = (
@@ -65,6 +66,9 @@ CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
+MUTATING_POLICY: Final = Kind(
+    "apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", namespaced=False
+)
 
 KINDS: Final[Mapping[str, Kind]] = {
     "ConfigMap": CONFIG_MAP,
@@ -78,6 +82,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "Service": SERVICE,
     "Job": JOB,
     "CronJob": CRON_JOB,
+    names.INJECTION_KIND: INJECTION,
 }
 ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
 """Kinds that the operator writes and watches, so that it sees its own writes."""

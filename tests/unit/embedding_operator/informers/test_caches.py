@@ -320,7 +320,7 @@ def test_caches_are_synced_once_all_required_kinds_are_listed(world):
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
     assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 12
+    assert len(world.caches.kinds) == 13
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()

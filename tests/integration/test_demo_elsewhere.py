@@ -63,7 +63,7 @@ def everything(asked):
 
 
 @pytest.mark.parametrize("missing", ["CONTEXT", "REGISTRY", "CLUSTER_HOST_ADDRESS"])
-def test_what_is_not_named_is_refused_and_nothing_made(asked, named, tmp_path, missing):
+def test_setting_that_is_missing_is_refused_and_nothing_made(asked, named, tmp_path, missing):
     before = everything(asked)
     named.delenv(missing)
     with pytest.raises(elsewhere.RefusedError, match=missing):

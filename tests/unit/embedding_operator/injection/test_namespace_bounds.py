@@ -83,6 +83,13 @@ def test_guaranteed_pod_stays_guaranteed():
     assert found["requests"] == found["limits"] == {"cpu": "250m", "memory": "384Mi"}
 
 
+def test_guaranteed_pod_stays_so_by_defaults_that_differ():
+    item = {"type": "Container", "default": {"cpu": "200m"}, "defaultRequest": {"cpu": "100m"}}
+    both = {"memory": "384Mi"}
+    found = fit(ranged(item), amounts={"requests": both, "limits": both})
+    assert found["requests"] == found["limits"] == {"cpu": "200m", "memory": "384Mi"}
+
+
 def test_pod_with_budget_of_its_own_is_left_alone():
     item = {"type": "Container", "max": {"memory": "1Mi"}}
     assert fit(ranged(item), amounts={}, resources={"limits": {"memory": "1Gi"}}) == {}

@@ -109,6 +109,16 @@ class KubeClient:
         """Create an object; errors.Conflict where it exists."""
         return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
 
+    def dry_run(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object without storing it: as it would be after admission.
+
+        errors.Denied where the API server would refuse it.
+        """
+        query = [("dryRun", "All")]
+        return self._found(
+            self._call("POST", kind.path(namespace), body, query=query), f"create {kind.plural}"
+        )
+
     def replace(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
         """Replace an object as it was read; errors.Conflict where it has changed since."""
         path = kind.path(namespace, body["metadata"]["name"])

@@ -62,16 +62,16 @@ def test_type_is_as_kubernetes_has_it(run, kind):
         assert run.held() is None
         assert run.synced() == ("False", "TypeKeysMissing")
         assert f"{kind} needs {', '.join(TYPES[kind])}" in run.message()
-    run.store.paths[DATABASE] = good(2, **TYPES[kind])
+    run.store.paths[DATABASE] = Reading(values=TYPES[kind], version=2)
     run("search")
     assert (secret(run)["type"], run.held()) == (kind, TYPES[kind])
     assert run.synced() == ("True", "Synced")
 
 
 def test_half_of_new_certificate_leaves_old_one(run):
-    run.store.paths[DATABASE] = good(**{"tls.crt": b"c1", "tls.key": b"k1"})
+    run.store.paths[DATABASE] = Reading(values={"tls.crt": b"c1", "tls.key": b"k1"}, version=1)
     run.apply(entry(type=TLS, keys=[{"key": "tls.crt"}, {"key": "tls.key"}]))
-    run.store.paths[DATABASE] = good(2, **{"tls.crt": b"c2"})
+    run.store.paths[DATABASE] = Reading(values={"tls.crt": b"c2"}, version=2)
     run("search")
     assert run.held() == {"tls.crt": b"c1", "tls.key": b"k1"}
     assert run.synced() == ("False", "KeyMissing")

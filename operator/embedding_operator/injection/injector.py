@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, resources, selection
+from embedding_operator.injection import bypasses, resizing, resources, selection
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
@@ -24,6 +24,9 @@ USER: Final = 65532
 """The numeric USER of the sidecar's image."""
 
 _HEX_DIGITS: Final = 16
+_HEX_DIGITS_OF_RESOURCES: Final = 8
+_CREATED: Final = 1
+"""The generation of a pod whose spec has not changed; older servers have none."""
 _STARTS_WITHIN_SECONDS: Final = 60
 
 
@@ -72,26 +75,52 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
 
 
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
-    """16 hexadecimal digits of the sidecar that a new pod would get.
+    """16 hexadecimal digits of the sidecar that a new pod would get, and 8 of its resources.
 
-    The hash is of an ordinary pod's container, without the differences between pods and without
-    the defaults of the API server.
+    The first are of an ordinary pod's container, without the differences between pods and without
+    the defaults of the API server. Resources can change in a running pod, and stand apart.
     """
-    plain = _container(
-        sidecar,
-        amounts=_written(sidecar, candidate),
-        root=False,
-        has_identity=candidate.has_identity,
-    )
-    text = json.dumps([plain, _volumes(candidate)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    plain = _container(sidecar, amounts={}, root=False, has_identity=candidate.has_identity)
+    shape = _digest([plain, _volumes(candidate)], _HEX_DIGITS)
+    return f"{shape}.{_digest(_written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
+
+
+def _digest(value: Any, digits: int) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod with a sidecar would get another one today."""
+    """True if a pod with a sidecar would get another one today.
+
+    A sidecar of other resources that was resized since is none of these.
+    """
+    shape, _, _ = _hash(pod).partition(".")
+    if shape != sidecar_hash(sidecar, candidate).partition(".")[0]:
+        return True
+    if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
+        return False
+    wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
+    return not resizing.is_as(resizing.seen(pod), wanted)
+
+
+def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
+    """True if a pod was created with the resources that new sidecars get, and not resized since."""
+    if pod["metadata"].get("generation", 0) > _CREATED:
+        return False
+    return _hash(pod).partition(".")[2] == sidecar_hash(sidecar, candidate).partition(".")[2]
+
+
+def wanted_resources(
+    pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
+) -> dict[str, dict[str, Any]]:
+    """The requests and limits that the sidecar of this pod would get today."""
+    return resizing.wanted(_written(sidecar, candidate), chart=sidecar.resources, pod=pod)
+
+
+def _hash(pod: Object) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
-    return found != sidecar_hash(sidecar, candidate)
+    return str(annotations.get(names.ANNOTATION_SIDECAR_HASH) or "")
 
 
 def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:

@@ -23,6 +23,7 @@ DISCOVERY_SECONDS: Final = 30.0
 PROXIED_BYTES: Final = 4 * 1024 * 1024
 PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
 
@@ -179,6 +180,17 @@ class KubeClient:
         """Make kubelet sync a pod's volumes now, by an annotation through pods/status."""
         patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
         self._call("PATCH", kinds.POD.path(namespace, pod, "status"), patch, content=_MERGE)
+
+    def resize(self, namespace: str, pod: str, resources: Object, *, uid: str) -> Object | None:
+        """Change requests and limits of a pod's sidecar; the pod, None if it is gone.
+
+        The uid makes this fail for another pod of the name.
+        """
+        container = {"name": names.CONTAINER, "resources": resources}
+        patch = {"metadata": {"uid": uid}, "spec": {"initContainers": [container]}}
+        path = kinds.POD.path(namespace, pod, "resize")
+        status, body = self._call("PATCH", path, patch, content=_STRATEGIC)
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def service_account_token(
         self, *, namespace: str, name: str, audience: str, seconds: int

@@ -22,6 +22,8 @@ from embedding_operator.status.quota_status import LiveQuota
 
 READY: Final = "Ready"
 ALERTS: Final = "AlertsAccepted"
+RESIZED: Final = "SidecarsResized"
+"""There while a running sidecar has other resources than a new one would get."""
 DECISIVE: Final = (
     "Accepted",
     secret_status.CONDITION,
@@ -33,7 +35,7 @@ DECISIVE: Final = (
 TOLD: Final = frozenset(
     {
         *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
-        *("RulesLoaded", "Overlap", retirements.CONDITION, quota_status.OBSERVED),
+        *("RulesLoaded", "Overlap", retirements.CONDITION, quota_status.OBSERVED, RESIZED),
     }
 )
 """The conditions whose changes are recorded as events."""
@@ -99,6 +101,7 @@ class Facts:
     `environment_since`: the first creation of the environment ConfigMap.
     `covering`: None if new pods need not have the sidecar.
     `guards`: the verdict of condition ProvidersGuarded.
+    `resizing`: running sidecars that lack the resources of new ones.
     `proofs`: conditions about Prometheus and Alertmanager by type; they inform.
     """
 
@@ -116,6 +119,7 @@ class Facts:
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
     guards: conditions.Verdict | None = None
+    resizing: Problem | None = None
     proofs: Mapping[str, conditions.Verdict] = field(default_factory=dict)
     alert_test: Mapping[str, Any] | None = None
 
@@ -251,6 +255,8 @@ def _conditions(
     if retires is not None:
         found.append(Condition(retirements.CONDITION, *retires))
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
+    if facts.resizing is not None:
+        found.append(Condition(RESIZED, "False", facts.resizing.reason, facts.resizing.message))
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."
         found.append(Condition("Overlap", "True", "OlderPolicyWins", message))

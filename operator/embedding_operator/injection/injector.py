@@ -81,8 +81,8 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
     the defaults of the API server. Resources can change in a running pod, and stand apart.
     """
     plain = _container(sidecar, amounts={}, root=False, has_identity=candidate.has_identity)
-    shape = _digest([plain, _volumes(candidate)], _HEX_DIGITS)
-    return f"{shape}.{_digest(_written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
+    digits = _digest([plain, _volumes(candidate)], _HEX_DIGITS)
+    return f"{digits}.{_digest(_written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
 
 
 def _digest(value: Any, digits: int) -> str:
@@ -95,13 +95,17 @@ def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
 
     A sidecar of other resources that was resized since is none of these.
     """
-    shape, _, _ = _hash(pod).partition(".")
-    if shape != sidecar_hash(sidecar, candidate).partition(".")[0]:
+    if shape(pod) != sidecar_hash(sidecar, candidate).partition(".")[0]:
         return True
     if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
         return False
     wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
     return not resizing.is_as(resizing.seen(pod), wanted)
+
+
+def shape(pod: Object) -> str:
+    """The digits of a pod's sidecar that tell of all but its resources."""
+    return _hash(pod).partition(".")[0]
 
 
 def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:

@@ -176,6 +176,20 @@ class KubeClient:
         status, body = self._call("PATCH", path, patch, content=_MERGE)
         return None if status == HTTPStatus.NOT_FOUND else body
 
+    def annotate_template(
+        self, kind: kinds.Kind, namespace: str, name: str, annotations: Object, *, uid: str
+    ) -> Object | None:
+        """Merge annotations into a workload's pod template, which replaces its pods; None if gone.
+
+        The uid makes this fail for another workload of the name.
+        """
+        template = {"metadata": {"annotations": annotations}}
+        patch = {"metadata": {"uid": uid}, "spec": {"template": template}}
+        query = [("fieldManager", "kubectl-embedding")]
+        path = kind.path(namespace, name)
+        status, body = self._call("PATCH", path, patch, query=query, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
+
     def nudge(self, namespace: str, pod: str, value: str) -> None:
         """Make kubelet sync a pod's volumes now, by an annotation through pods/status."""
         patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}

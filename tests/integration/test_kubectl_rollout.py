@@ -51,7 +51,7 @@ class Shop:
         return self.plugin("embedding", "rollout", "-n", self.namespace, *arguments, code=code)
 
     def start(self, made):
-        """A workload whose controllers have made its pod, which then has an older sidecar, if one."""
+        """A workload whose pod is there; its sidecar, if it has one, is an older one then."""
         self.user.apply(made)
         name = f"{made['metadata']['name']}-"
 

@@ -117,7 +117,12 @@ def test_running_sidecar_gets_resources_of_changed_policy(run):
     assert (run.said(), run.outdated()) == (None, 0)
     run.apply(SMALL)
     run("search")
-    assert run.spec("a") == SMALL
+    assert run.spec("a")["requests"] == {"cpu": "20m", "memory": "96Mi"}
+    assert run.spec("a")["limits"] == LARGE["limits"]
+    run.report("a")
+    run("search")
+    assert run.said()["reason"] == "NewPodsOnly"
+    assert "its memory limit is not lowered" in run.said()["message"]
 
 
 def test_qos_class_stays_and_is_reason_of_refusal(run):

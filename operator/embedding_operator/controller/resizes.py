@@ -89,6 +89,8 @@ class Resizes:
             wanted = self._wanted(pod, candidate)
             change = resizing.change(resizing.in_spec(pod), wanted)
             problem = resizing.obstacle(pod)
+            if not change and resizing.differs(resizing.in_spec(pod), wanted):
+                problem = Problem(resizing.NEW_PODS_ONLY, "its memory limit is not lowered")
             if change:
                 problem = Problem(resizing.RESIZING, "")
                 known = kept.get(_uid(pod))
@@ -125,7 +127,7 @@ class Resizes:
     def _is_late(self, pod: Object, candidate: selection.Candidate) -> bool:
         if injector.is_of_resources(pod, sidecar=self._sidecar, candidate=candidate):
             return False  # as it was made, whatever an admission plugin has made of it since
-        return bool(resizing.change(resizing.seen(pod), self._wanted(pod, candidate)))
+        return resizing.differs(resizing.seen(pod), self._wanted(pod, candidate))
 
     def _wanted(self, pod: Object, candidate: selection.Candidate) -> Object:
         return injector.wanted_resources(pod, sidecar=self._sidecar, candidate=candidate)
@@ -138,7 +140,7 @@ def _uid(pod: Object) -> str:
 
 def _problem(told: Sequence[tuple[Object, Problem]], running: Sequence[Object]) -> Problem:
     reasons = {problem.reason for _, problem in told}
-    reason = next((it for it in resizing.WORST_FIRST if it in reasons), resizing.NEW_PODS_ONLY)
+    reason = next(it for it in resizing.WORST_FIRST if it in reasons)
     lines = [
         f"{pod['metadata']['name']} ({problem.reason}{f': {message}' if message else ''})"
         for pod, problem in told

@@ -19,6 +19,7 @@ SINCE: Final = (1, 35)
 """The first Kubernetes where it is stable."""
 _RESIZABLE: Final = ("cpu", "memory")
 _KINDS: Final = ("requests", "limits")
+_MEMORY_LIMIT: Final = ("limits", "memory")
 _PENDING: Final = "PodResizePending"
 _IN_PROGRESS: Final = "PodResizeInProgress"
 _REASONS: Final = {
@@ -29,7 +30,14 @@ _REASONS: Final = {
 REFUSED: Final = "ResizeRefused"
 NEW_PODS_ONLY: Final = "NewPodsOnly"
 RESIZING: Final = "Resizing"
-WORST_FIRST: Final = (REFUSED, "ResizeInfeasible", "ResizeFailed", "ResizeDeferred", RESIZING)
+WORST_FIRST: Final = (
+    REFUSED,
+    "ResizeInfeasible",
+    "ResizeFailed",
+    "ResizeDeferred",
+    RESIZING,
+    NEW_PODS_ONLY,
+)
 
 
 def wanted(written: Object, *, chart: Object, pod: Object) -> dict[str, dict[str, Any]]:
@@ -58,10 +66,27 @@ def is_as(found: Object, desired: Object) -> bool:
     return _amounts(found) == _amounts(desired)
 
 
+def differs(found: Object, desired: Object) -> bool:
+    """True if cpu or memory is to have another amount."""
+    return any(_other_amounts(found, desired).values())
+
+
 def change(found: Object, desired: Object) -> dict[str, dict[str, Any]]:
-    """The amounts of cpu and memory to change; empty for none."""
+    """The amounts of cpu and memory to change in a running pod; empty for none.
+
+    A sidecar sizes its work by the memory limit that it starts with, so a lower one is left out.
+    """
+    made = _other_amounts(found, desired)
+    have, limit = _amounts(found).get(_MEMORY_LIMIT), made["limits"].get("memory")
+    if have is not None and limit is not None and quantities.amount(limit) < have:
+        for amounts in made.values():
+            amounts.pop("memory", None)
+    return {kind: amounts for kind, amounts in made.items() if amounts}
+
+
+def _other_amounts(found: Object, desired: Object) -> dict[str, dict[str, Any]]:
     have = _amounts(found)
-    made = {
+    return {
         kind: {
             name: amount
             for name, amount in (desired.get(kind) or {}).items()
@@ -69,7 +94,6 @@ def change(found: Object, desired: Object) -> dict[str, dict[str, Any]]:
         }
         for kind in _KINDS
     }
-    return {kind: amounts for kind, amounts in made.items() if amounts}
 
 
 def obstacle(pod: Object) -> Problem:

@@ -82,6 +82,16 @@ def test_only_amounts_that_differ_are_asked_for():
     assert run.server.asked == [("a", "uid-a", {"limits": {"memory": "0.25Gi"}})]
 
 
+def test_memory_limit_is_not_lowered_in_running_pod():
+    """The sidecar sized its work by it."""
+    run = Run()
+    high = pod(made_with={**LARGE, "limits": {"memory": "1Gi"}})
+    found = run(high)
+    assert run.server.asked == []
+    assert found.problem.reason == "NewPodsOnly"
+    assert injector.is_outdated(high, sidecar=SIDECAR, candidate=candidate(LARGE))
+
+
 def test_request_left_out_is_limit_as_api_server_has_it():
     run = Run()
     run(pod(), resources={"limits": {"cpu": "1"}})

@@ -157,7 +157,7 @@ def test_pod_that_is_refused_is_reason_to_restart_nothing(shop):
     assert not shop.restarted("web")
 
 
-def test_nothing_to_do_is_said(shop):
+def test_namespace_without_late_pods_is_said(shop):
     assert shop.rollout() == "All selected pods have today's sidecar.\n"
     assert "there is no EmbeddingPolicy other" in shop.rollout("other", code=2)
     shop.user("label", "namespace", shop.namespace, f"{names.LABEL_INJECTION}-")

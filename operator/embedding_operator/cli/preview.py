@@ -128,7 +128,7 @@ def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
             secret_contents.check(entry)
             texts = {key: text.encode() for key, text in entry.templates.items()}
             held = {**(held if entry.merges else {}), **texts}
-        made.append(_readable(secrets.synced(wanted, entry, held)))
+        made.append(_readable(secrets.of_entry(wanted, entry, held)))
     if wanted.alerts_enabled:
         made += monitoring.of(wanted, additional_allowed=True).objects
     return made

@@ -24,7 +24,7 @@ _HEADS: Final = ("WORKLOAD", "PODS", "REASON", "ACTION")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the API server makes of a new pod of a workload: the pod, or why there is none."""
+    """A dry run of a new pod of a workload: the pod, or the reason why there is none."""
 
     pod: Object | None
     refusal: str = ""

@@ -13,7 +13,7 @@ from typing import Final
 
 from embedding_contract import document, fingerprint, names, proof
 from embedding_operator import errors, sidecars
-from embedding_operator.controller import credentials, synced_secrets
+from embedding_operator.controller import application_secrets, credentials
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
@@ -90,7 +90,7 @@ class Applier:
         self._guard = guard
         self._credentials = found
         self._owned = kept
-        self._synced = synced_secrets.SyncedSecrets(
+        self._of_applications = application_secrets.ApplicationSecrets(
             objects=objects, seen=seen, found=found, kept=kept, changing=changing
         )
         self._additional_alerts = additional_alerts
@@ -141,9 +141,9 @@ class Applier:
         stale = made is None or isinstance(text, errors.Problem)
         if isinstance(text, errors.Problem):
             refused, text = refused or text, None
-        synced = self._synced.apply(wanted)
-        notes.problems += synced.problems
-        notes.pending += synced.pending
+        applied = self._of_applications.apply(wanted)
+        notes.problems += applied.problems
+        notes.pending += applied.pending
         told = monitoring.of(
             wanted,
             additional_allowed=self._additional_alerts,
@@ -166,7 +166,7 @@ class Applier:
             stale=stale,
             problems=tuple(notes.problems),
             pending=tuple(dict.fromkeys(notes.pending)),
-            deleted=synced.deleted,
+            deleted=applied.deleted,
             monitoring=problem,
             told=stand,
             alerts_refused=told.problems if wanted.alerts_enabled else (),

@@ -75,7 +75,7 @@ def check(entry: SyncedSecret) -> None:
 def _templated(
     entry: SyncedSecret, values: Mapping[str, bytes], *, path: str
 ) -> tuple[dict[str, bytes], list[Problem]]:
-    work = secret_templates.Work()
+    budget = secret_templates.Budget()
     made: dict[str, bytes] = {}
     problems: list[Problem] = []
     for key, text in (entry.templates or {}).items():
@@ -86,7 +86,7 @@ def _templated(
             problems.append(Problem("TemplateInvalid", f"{where}: {error}"))
             continue
         try:
-            made[key] = secret_templates.fill(template, values, work=work)
+            made[key] = secret_templates.fill(template, values, budget=budget)
         except secret_templates.TemplateError as error:
             if error.missing is not None:
                 problems.append(_missing(error.missing, path))

@@ -78,7 +78,7 @@ class Template:
 
 
 @dataclass(slots=True)
-class Work:
+class Budget:
     """The bytes that the templates of one Secret may still take."""
 
     left_bytes: int = WORK_BYTES
@@ -254,7 +254,7 @@ def _index(first: re.Match[str], rest: list[re.Match[str]], *, piped: bool) -> _
 
 
 def _verbs(first: re.Match[str], arguments: tuple[_Operand, ...]) -> int:
-    """How many values the form of a printf takes."""
+    """The number of values that the form of a printf takes."""
     if not arguments or not isinstance(arguments[0], bytes):
         raise _misread(first.start(), "has printf without a form in quotation marks")
     verbs = _VERB.findall(arguments[0].decode())
@@ -287,7 +287,7 @@ def _misread(place: int, what: str) -> TemplateError:
 # --- fill in
 
 
-def fill(template: Template, values: Mapping[str, bytes], *, work: Work) -> bytes:
+def fill(template: Template, values: Mapping[str, bytes], *, budget: Budget) -> bytes:
     """The template with these values.
 
     Raises:
@@ -296,17 +296,17 @@ def fill(template: Template, values: Mapping[str, bytes], *, work: Work) -> byte
     """
     made = bytearray()
     for part in template.parts:
-        made += part if isinstance(part, bytes) else _piped(part, values, work)
+        made += part if isinstance(part, bytes) else _piped(part, values, budget)
         if len(made) > RESULT_BYTES:
             raise TemplateError(f"makes more than {RESULT_BYTES} bytes")
     return bytes(made)
 
 
-def _piped(calls: tuple[_Call, ...], values: Mapping[str, bytes], work: Work) -> bytes:
+def _piped(calls: tuple[_Call, ...], values: Mapping[str, bytes], budget: Budget) -> bytes:
     last: tuple[bytes, ...] = ()
     for name, arguments in calls:
         given = (*(_value(it, values) for it in arguments), *last)
-        work.take(given)
+        budget.take(given)
         if name is None:
             last = given
             continue

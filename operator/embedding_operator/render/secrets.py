@@ -29,7 +29,7 @@ def of(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Objec
     }
 
 
-def synced(policy: EmbeddingPolicy, entry: SyncedSecret, values: Mapping[str, bytes]) -> Object:
+def of_entry(policy: EmbeddingPolicy, entry: SyncedSecret, values: Mapping[str, bytes]) -> Object:
     """The Secret of an entry of `spec.secrets`, owned by the policy."""
     made = of(policy, entry.name, values)
     made["type"] = entry.type

@@ -116,7 +116,7 @@ def test_resized_pod_follows_policy_back_to_what_it_was_made_with():
     assert run.server.asked == [("a", "uid-a", LARGE)]
 
 
-def test_nothing_is_said_once_kubelet_reports_them():
+def test_condition_ends_once_kubelet_reports_resources():
     run = Run()
     asked = pod()
     asked["spec"]["initContainers"][0]["resources"] = LARGE
@@ -133,7 +133,7 @@ CANNOT = {
 
 
 @pytest.mark.parametrize("reason", CANNOT)
-def test_what_kubelet_says_is_passed_on(reason):
+def test_words_of_kubelet_are_passed_on(reason):
     asked = pod()
     asked["spec"]["initContainers"][0]["resources"] = LARGE
     found = Run()(seen(asked, SMALL, **CANNOT[reason], message="no room"))

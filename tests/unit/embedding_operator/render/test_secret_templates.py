@@ -15,7 +15,9 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 
 
 def fill(text, values=VALUES):
-    return secret_templates.fill(secret_templates.read(text), values, work=secret_templates.Work())
+    return secret_templates.fill(
+        secret_templates.read(text), values, budget=secret_templates.Budget()
+    )
 
 
 def refusal(text, values=VALUES):
@@ -159,9 +161,9 @@ def test_text_near_grammar_is_read_or_refused(text, begin):
         read = secret_templates.read(begin + text)
     except TemplateError:
         return
-    work = secret_templates.Work()
+    budget = secret_templates.Budget()
     try:
-        secret_templates.fill(read, {"a": b"x"}, work=work)
+        secret_templates.fill(read, {"a": b"x"}, budget=budget)
     except TemplateError:
         return
 

@@ -21,7 +21,7 @@ _NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Synced:
+class Applied:
     """The problems met, the paths not polled yet, and the Secrets deleted by `deletionPolicy`."""
 
     problems: tuple[errors.Problem, ...] = ()
@@ -29,7 +29,7 @@ class Synced:
     deleted: tuple[str, ...] = ()
 
 
-class SyncedSecrets:
+class ApplicationSecrets:
     """Applies `spec.secrets`; `changing` gets the namespace right before a Secret changes."""
 
     def __init__(
@@ -44,10 +44,10 @@ class SyncedSecrets:
         self._objects = objects
         self._seen = seen
         self._credentials = found
-        self._owned = kept
+        self._applier = kept
         self._changing = changing
 
-    def apply(self, wanted: EmbeddingPolicy) -> Synced:
+    def apply(self, wanted: EmbeddingPolicy) -> Applied:
         """Apply each entry, and delete our Secrets that the policy no longer lists.
 
         Raises:
@@ -55,18 +55,18 @@ class SyncedSecrets:
         """
         made = [self._apply(wanted, entry) for entry in wanted.secrets]
         self._prune(wanted)
-        return Synced(
+        return Applied(
             problems=tuple(problem for it in made for problem in it.problems),
             pending=tuple(path for it in made for path in it.pending),
             deleted=tuple(name for it in made for name in it.deleted),
         )
 
-    def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Synced:
+    def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Applied:
         found = self._credentials.synced(wanted, entry)
-        known = Synced(problems=found.problems, pending=found.pending)
+        known = Applied(problems=found.problems, pending=found.pending)
         if found.gone and entry.deletes:
-            self._owned.remove(wanted, secrets.of(wanted, entry.name, {}))
-            return Synced(problems=found.problems, pending=found.pending, deleted=(entry.name,))
+            self._applier.remove(wanted, secrets.of(wanted, entry.name, {}))
+            return Applied(problems=found.problems, pending=found.pending, deleted=(entry.name,))
         if not found.values and (entry.is_whole or not entry.keys):
             return known
         live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
@@ -80,26 +80,26 @@ class SyncedSecrets:
             return known
         problem = _too_large(entry, values)
         if problem is None:
-            desired = secrets.synced(wanted, entry, values)
+            desired = secrets.of_entry(wanted, entry, values)
             problem = self._ensure(wanted, desired, live=live, is_complete=not found.problems)
         problems = (*found.problems, *([problem] if problem else []))
-        return Synced(problems=problems, pending=found.pending)
+        return Applied(problems=problems, pending=found.pending)
 
     def _ensure(
         self, wanted: EmbeddingPolicy, desired: Object, *, live: Object | None, is_complete: bool
     ) -> errors.Problem | None:
         is_ours = live is None or ownership.is_ours(live, wanted)
         if live is not None and is_ours and live.get("type") != desired["type"]:
-            problem = self._make_room(live, desired, is_complete=is_complete)
+            problem = self._delete_other_type(live, desired, is_complete=is_complete)
             if problem is not None:
                 return problem
             live = None
         elif is_ours and ((live or {}).get("data") or {}) != desired["data"]:
             self._changing(wanted.namespace)
-        _, problem = self._owned.ensure(wanted, desired, live=live)
+        _, problem = self._applier.ensure(wanted, desired, live=live)
         return problem
 
-    def _make_room(
+    def _delete_other_type(
         self, live: Object, desired: Object, *, is_complete: bool
     ) -> errors.Problem | None:
         """Delete a Secret of another type; the problem for which it stays."""
@@ -122,7 +122,7 @@ class SyncedSecrets:
         kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
         for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
             if name not in kept:
-                self._owned.remove(wanted, secrets.of(wanted, name, {}))
+                self._applier.remove(wanted, secrets.of(wanted, name, {}))
 
 
 def _too_large(entry: SyncedSecret, values: dict[str, bytes]) -> errors.Problem | None:

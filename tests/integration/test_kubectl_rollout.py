@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import yaml
 
 from embedding_contract import names
 from tests.integration.test_kubectl_plugin import Plugin
@@ -145,6 +146,25 @@ def test_answer_yes_restarts(shop):
     )
     assert done.returncode == 0, done.stderr
     assert "Restart this workload? [y/N] " in done.stdout
+    assert shop.restarted("web")
+
+
+def test_role_edit_is_enough(shop, api_server, tmp_path):
+    shop.start(workload(shop.namespace, "web"))
+    where = ("-n", shop.namespace)
+    shop.user("create", "serviceaccount", "dev", *where)
+    account = f"--serviceaccount={shop.namespace}:dev"
+    shop.user("create", "rolebinding", "dev", "--clusterrole=edit", account, *where)
+    # The chart aggregates it to the role edit.
+    shop.user("create", "role", "read", "--verb=get,list", "--resource=embeddingpolicies", *where)
+    shop.user("create", "rolebinding", "read", "--role=read", account, *where)
+    config = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
+    token = shop.user("create", "token", "dev", *where).strip()
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    shop.plugin = Plugin(file, tmp_path)
+    assert "deployment/web restarted" in shop.rollout("--yes")
     assert shop.restarted("web")
 
 

@@ -21,7 +21,7 @@ _NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Outcome:
     """The problems met, the paths not polled yet, and the Secrets deleted by `deletionPolicy`."""
 
     problems: tuple[errors.Problem, ...] = ()
@@ -47,7 +47,7 @@ class ApplicationSecrets:
         self._applier = kept
         self._changing = changing
 
-    def apply(self, wanted: EmbeddingPolicy) -> Applied:
+    def apply(self, wanted: EmbeddingPolicy) -> Outcome:
         """Apply each entry, and delete our Secrets that the policy no longer lists.
 
         Raises:
@@ -55,18 +55,18 @@ class ApplicationSecrets:
         """
         made = [self._apply(wanted, entry) for entry in wanted.secrets]
         self._prune(wanted)
-        return Applied(
+        return Outcome(
             problems=tuple(problem for it in made for problem in it.problems),
             pending=tuple(path for it in made for path in it.pending),
             deleted=tuple(name for it in made for name in it.deleted),
         )
 
-    def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Applied:
+    def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Outcome:
         found = self._credentials.synced(wanted, entry)
-        known = Applied(problems=found.problems, pending=found.pending)
+        known = Outcome(problems=found.problems, pending=found.pending)
         if found.gone and entry.deletes:
             self._applier.remove(wanted, secrets.of(wanted, entry.name, {}))
-            return Applied(problems=found.problems, pending=found.pending, deleted=(entry.name,))
+            return Outcome(problems=found.problems, pending=found.pending, deleted=(entry.name,))
         if not found.values and (entry.is_whole or not entry.keys):
             return known
         live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
@@ -83,7 +83,7 @@ class ApplicationSecrets:
             desired = secrets.of_entry(wanted, entry, values)
             problem = self._ensure(wanted, desired, live=live, is_complete=not found.problems)
         problems = (*found.problems, *([problem] if problem else []))
-        return Applied(problems=problems, pending=found.pending)
+        return Outcome(problems=problems, pending=found.pending)
 
     def _ensure(
         self, wanted: EmbeddingPolicy, desired: Object, *, live: Object | None, is_complete: bool

@@ -144,8 +144,10 @@ def _replace(old: bytes, new: bytes, value: bytes) -> bytes:
         grown = len(value) + len(new) * (len(_text(value)) + 1)
     if grown > RESULT_BYTES:
         raise TemplateError(f"makes more than {RESULT_BYTES} bytes")
-    # Go puts the new text between characters where the old one is empty.
-    return value.replace(old, new) if old else _text(value).replace("", new.decode()).encode()
+    if old:
+        return value.replace(old, new)
+    # As Go has it: before each character, and at the end.
+    return new.join([b"", *(it.encode() for it in _text(value)), b""])
 
 
 def _printf(form: bytes, *values: bytes) -> bytes:

@@ -168,6 +168,22 @@ def test_text_near_grammar_is_read_or_refused(text, begin):
         return
 
 
+OPERANDS = st.sampled_from([".a", ".b", '""', '"x"', '"%s"'])
+
+
+@given(
+    st.sampled_from([it for it in secret_templates.FUNCTIONS if it != "index"]),
+    st.lists(OPERANDS, min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from("ab"), st.binary(max_size=9) | st.just(b""), min_size=2),
+)
+def test_function_of_any_bytes_is_carried_out_or_refused(function, operands, values):
+    text = f"{{{{ {function} {' '.join(operands)} }}}}"
+    try:
+        assert isinstance(fill(text, values), bytes)
+    except TemplateError as error:
+        assert str(error).startswith((function, "the action"))  # noqa: PT017 - either is right
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_json_of_text_is_read_back(value):
     assert json.loads(fill("{{ .v | toJson }}", {"v": value.encode()})) == value

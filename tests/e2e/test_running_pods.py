@@ -26,8 +26,8 @@ SECOND = {
     "requests": {"cpu": "30m", "memory": "112Mi"},
     "limits": {"cpu": "400m", "memory": "320Mi"},
 }
-NO_ROOM = {**SECOND, "requests": {"cpu": "1990m", "memory": "112Mi"}}
-NO_ROOM["limits"] = {"cpu": "1990m", "memory": "320Mi"}
+NO_ROOM = {**SECOND, "requests": {"cpu": "1900m", "memory": "112Mi"}}
+NO_ROOM["limits"] = {"cpu": "1900m", "memory": "320Mi"}
 NO_NODE = {**SECOND, "limits": {"cpu": "500", "memory": "320Mi"}}
 NO_NODE["requests"] = {"cpu": "500", "memory": "112Mi"}
 FIXED = {"cpu": "20m", "memory": "64Mi"}
@@ -114,7 +114,7 @@ class Running:
                 [
                     (it["containerID"], it["restartCount"])
                     for kind in ("initContainerStatuses", "containerStatuses")
-                    for it in pod["status"][kind]
+                    for it in pod["status"].get(kind, ())
                 ],
             )
             for name, pod in self.pods().items()

@@ -146,7 +146,7 @@ def _replace(old: bytes, new: bytes, value: bytes) -> bytes:
         raise TemplateError(f"makes more than {RESULT_BYTES} bytes")
     if old:
         return value.replace(old, new)
-    # As Go has it: before each character, and at the end.
+    # The new text stands before each character and at the end, as in Go.
     return new.join([b"", *(it.encode() for it in _text(value)), b""])
 
 

@@ -192,15 +192,17 @@ def test_secret_that_would_be_refused_leaves_old_one(run):
     """A quota of the objects that is used up, as any admission policy would."""
     run.apply(entry())
     before = secret(run)
-    real = run.objects.dry_run
+    real = run.objects
 
-    def refuses(kind, namespace, body):
-        assert kind == kinds.SECRET
-        if body["type"] == DOCKER:
+    class Refusing:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def dry_run(self, kind, namespace, body):
+            assert (kind, body["type"]) == (kinds.SECRET, DOCKER)
             raise errors.Denied("quota used up")
-        return real(kind, namespace, body)
 
-    run.objects.dry_run = refuses
+    run.restart(objects=Refusing())
     run.apply(entry(**REGISTRY))
     assert secret(run) == before
     assert run.synced() == ("False", "TypeNotChanged")

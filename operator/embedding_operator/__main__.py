@@ -149,6 +149,7 @@ def _run() -> int:
         ),
         guard=chosen.providers,
         monitoring=monitoring,
+        resize=chosen.sidecar_resize,
         additional_alerts=chosen.additional_alerts,
         network=chosen.network,
         users=users,

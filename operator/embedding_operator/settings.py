@@ -71,6 +71,7 @@ class Settings:
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
     sidecar_otel_endpoint: str | None
+    sidecar_resize: bool
     network: network.Network
     vectors: indexes.Vectors
     vault: vault.Settings | None
@@ -111,6 +112,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
         sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
+        sidecar_resize=of("SIDECAR_RESIZE", _switch, default=True),
         network=network.Network(
             http=of("SIDECAR_PROXY_HTTP", _proxy, None),
             https=of("SIDECAR_PROXY_HTTPS", _proxy, None),

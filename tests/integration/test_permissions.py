@@ -172,6 +172,11 @@ def live(administrator, store, operator):
         lambda: names.ANNOTATION_NUDGE in administrator("get", "pods", "-n", SHOP, "-o", "yaml"),
         "a nudge",
     )
+    # Its running sidecar gets other resources.
+    resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    administrator.apply(policy(sidecar={"resources": resources}))
+    pods = ("pods", "-n", SHOP, "-o", "yaml")
+    seen(lambda: "memory: 512Mi" in administrator("get", *pods), "a resized sidecar")
     # A changed Secret restarts what reads it.
     kinds = ("Deployment", "StatefulSet", "DaemonSet")
     administrator.apply(*map(workload, kinds))

@@ -242,9 +242,11 @@ class Reconciling:
         return self.now
 
 
-def injected(pod: Object, *, policy: str) -> Object:
-    """A pod as the webhook makes it."""
-    candidate = selection.Candidate(name=policy, created_at="", pod_selector={})
+def injected(pod: Object, *, policy: str, resources: Object | None = None) -> Object:
+    """A pod as the webhook makes it, with the sidecar's resources of a policy."""
+    candidate = selection.Candidate(
+        name=policy, created_at="", pod_selector={}, resources=resources
+    )
     return injector.inject(pod, sidecar=SIDECAR, candidate=candidate)
 
 

@@ -30,6 +30,12 @@
 - apiGroups: [""]
   resources: [limitranges, resourcequotas]
   verbs: [list, watch]
+{{- if .Values.sidecar.resize }}
+# Changes cpu and memory of running sidecars.
+- apiGroups: [""]
+  resources: [pods/resize]
+  verbs: [patch]
+{{- end }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

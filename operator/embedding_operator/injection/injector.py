@@ -19,6 +19,7 @@ from embedding_operator.injection import (
     bypasses,
     fields,
     namespace_bounds,
+    resizing,
     resources,
     selection,
     templates,
@@ -29,6 +30,9 @@ Pod = dict[str, Any]
 
 _HEX_DIGITS: Final = 16
 _UNBOUNDED: Final = namespace_bounds.Bounds()
+_HEX_DIGITS_OF_RESOURCES: Final = 8
+_CREATED: Final = 1
+"""The generation of a pod whose spec has not changed; older servers have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,22 +107,57 @@ def inject(
 
 
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
-    """16 hexadecimal digits of the sidecar that a new pod would get.
+    """16 hexadecimal digits of the sidecar that a new pod would get, and 8 of its resources.
 
-    The hash is of an ordinary pod's container, without the differences between pods and without
-    the defaults of the API server.
+    The first are of an ordinary pod's container, without the differences between pods and without
+    the defaults of the API server. Resources can change in a running pod, and stand apart.
     """
-    terms = _terms(sidecar, candidate, amounts=written(sidecar, candidate), is_root=False)
+    terms = _terms(sidecar, candidate, amounts={}, is_root=False)
     plain = [templates.fill(it, terms) for it in (fields.SIDECAR, fields.VOLUMES)]
-    text = json.dumps([*plain, *sidecar.pull_secrets], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    digits = _digest([*plain, *sidecar.pull_secrets], _HEX_DIGITS)
+    return f"{digits}.{_digest(written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
+
+
+def _digest(value: Any, digits: int) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod with a sidecar would get another one today."""
+    """True if a pod with a sidecar would get another one today.
+
+    A sidecar of other resources that was resized since is none of these.
+    """
+    if shape(pod) != sidecar_hash(sidecar, candidate).partition(".")[0]:
+        return True
+    if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
+        return False
+    wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
+    return not resizing.is_as(resizing.seen(pod), wanted)
+
+
+def shape(pod: Object) -> str:
+    """The digits of a pod's sidecar that tell of all but its resources."""
+    return _hash(pod).partition(".")[0]
+
+
+def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
+    """True if a pod was created with the resources that new sidecars get, and not resized since."""
+    if pod["metadata"].get("generation", 0) > _CREATED:
+        return False
+    return _hash(pod).partition(".")[2] == sidecar_hash(sidecar, candidate).partition(".")[2]
+
+
+def wanted_resources(
+    pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
+) -> dict[str, dict[str, Any]]:
+    """The requests and limits that the sidecar of this pod would get today."""
+    return resizing.wanted(written(sidecar, candidate), chart=sidecar.resources, pod=pod)
+
+
+def _hash(pod: Object) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
-    return found != sidecar_hash(sidecar, candidate)
+    return str(annotations.get(names.ANNOTATION_SIDECAR_HASH) or "")
 
 
 def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:

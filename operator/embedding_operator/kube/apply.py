@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.errors import Problem
 from embedding_operator.kube import kinds, ownership, quantities
@@ -88,10 +89,25 @@ def _key(owner: Owner) -> tuple[str, str, str]:
 
 
 def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
-    """True if `live` has every desired field, and no other data."""
+    """True if `live` has every desired field, no other data, and no label that was ours before."""
+    if _no_longer_wanted(live["metadata"], desired["metadata"]):
+        return False
     if "data" in desired and (live.get("data") or {}) != desired["data"]:
         return False
     return _contains(live, desired, filled=desired["kind"] in DEFAULTED)
+
+
+def _no_longer_wanted(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """True if labels or annotations of an earlier apply of ours are not desired any more."""
+    for entry in live.get("managedFields") or ():
+        if (entry.get("manager"), entry.get("operation")) != (names.FIELD_MANAGER, "Apply"):
+            continue
+        ours = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
+        for kind in ("labels", "annotations"):
+            held = {key.removeprefix("f:") for key in ours.get(f"f:{kind}") or {} if key != "."}
+            if held - (desired.get(kind) or {}).keys():
+                return True
+    return False
 
 
 def _contains(live: Any, desired: Any, *, filled: bool) -> bool:

@@ -23,6 +23,7 @@ DISCOVERY_SECONDS: Final = 30.0
 PROXIED_BYTES: Final = 4 * 1024 * 1024
 PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
 
@@ -109,6 +110,16 @@ class KubeClient:
         """Create an object; errors.Conflict where it exists."""
         return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
 
+    def dry_run(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object without storing it: as it would be after admission.
+
+        errors.Denied where the API server would refuse it.
+        """
+        query = [("dryRun", "All")]
+        return self._found(
+            self._call("POST", kind.path(namespace), body, query=query), f"create {kind.plural}"
+        )
+
     def replace(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
         """Replace an object as it was read; errors.Conflict where it has changed since."""
         path = kind.path(namespace, body["metadata"]["name"])
@@ -165,10 +176,35 @@ class KubeClient:
         status, body = self._call("PATCH", path, patch, content=_MERGE)
         return None if status == HTTPStatus.NOT_FOUND else body
 
+    def annotate_template(
+        self, kind: kinds.Kind, namespace: str, name: str, annotations: Object, *, uid: str
+    ) -> Object | None:
+        """Merge annotations into a workload's pod template, which replaces its pods; None if gone.
+
+        The uid makes this fail for another workload of the name.
+        """
+        template = {"metadata": {"annotations": annotations}}
+        patch = {"metadata": {"uid": uid}, "spec": {"template": template}}
+        query = [("fieldManager", "kubectl-embedding")]
+        path = kind.path(namespace, name)
+        status, body = self._call("PATCH", path, patch, query=query, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
+
     def nudge(self, namespace: str, pod: str, value: str) -> None:
         """Make kubelet sync a pod's volumes now, by an annotation through pods/status."""
         patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
         self._call("PATCH", kinds.POD.path(namespace, pod, "status"), patch, content=_MERGE)
+
+    def resize(self, namespace: str, pod: str, resources: Object, *, uid: str) -> Object | None:
+        """Change requests and limits of a pod's sidecar; the pod, None if it is gone.
+
+        The uid makes this fail for another pod of the name.
+        """
+        container = {"name": names.CONTAINER, "resources": resources}
+        patch = {"metadata": {"uid": uid}, "spec": {"initContainers": [container]}}
+        path = kinds.POD.path(namespace, pod, "resize")
+        status, body = self._call("PATCH", path, patch, content=_STRATEGIC)
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def service_account_token(
         self, *, namespace: str, name: str, audience: str, seconds: int

@@ -59,6 +59,7 @@ PROMETHEUSES: Final = (
 )
 """The kinds of the Prometheus operator that select rules and PodMonitors."""
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
+REPLICA_SET: Final = Kind("apis/apps/v1", "replicasets")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
 JOB: Final = Kind("apis/batch/v1", "jobs")

@@ -61,6 +61,7 @@ class Settings:
     """
 
     namespace: str
+    leader_election: bool
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
@@ -95,6 +96,7 @@ def read(environment: Mapping[str, str]) -> Settings:
 
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        leader_election=of("LEADER_ELECTION", _switch, default=True),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
         sidecar_image_pull_policy=of(
             "SIDECAR_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"

@@ -12,6 +12,8 @@ CLASS_KIND: Final = "ClusterEmbeddingProvider"
 CLASS_PLURAL: Final = "clusterembeddingproviders"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FIELD_MANAGER: Final = "embedding-operator"
+LEASE: Final = "embedding-operator"
+"""The Lease in the operator's namespace by which one replica reconciles."""
 
 # 8484 answers the application on loopback; 8485 answers kubelet, Prometheus and the operator.
 API_PORT: Final = 8484

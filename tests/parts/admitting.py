@@ -33,6 +33,8 @@ class Operator:
             "HOME": str(folder),
             "KUBECONFIG": str(account(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
+            # As in operating.py.
+            "LEADER_ELECTION": "false",
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
             "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
@@ -76,28 +78,28 @@ class Operator:
         return self._daemons.log("operator").read_text(encoding="utf-8")
 
 
-def account(api_server, folder):
+def account(api_server, folder, *, name="operator"):
     """The kubeconfig of a ServiceAccount that may do everything."""
     api_server.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
         {
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": {"name": "operator", "namespace": SYSTEM},
+            "metadata": {"name": name, "namespace": SYSTEM},
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
-            "metadata": {"name": SYSTEM},
+            "metadata": {"name": SYSTEM if name == "operator" else f"{SYSTEM}-{name}"},
             "roleRef": {
                 "apiGroup": "rbac.authorization.k8s.io",
                 "kind": "ClusterRole",
                 "name": "cluster-admin",
             },
-            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": SYSTEM}],
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}],
         },
     )
-    token = api_server("create", "token", "operator", "-n", SYSTEM).strip()
+    token = api_server("create", "token", name, "-n", SYSTEM).strip()
     config = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
     file = folder / "kubeconfig"

@@ -52,6 +52,7 @@ class World:
         self.index_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.class_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.skipped: list[str] = []
+        self.deaf: list[str] = []
         self.caches = wiring.Caches(
             self.api,
             queue=self.queue,

@@ -76,6 +76,7 @@ class Installation:
         return {
             "image": {"repository": "localhost/embedding-operator", "tag": "dev"},
             "sidecarImage": {"repository": "localhost/embedding-sidecar", "tag": "dev"},
+            "replicas": 1,  # a node has two cores, and a log is one pod's
             "vault": {
                 "address": "http://vault.platform.svc.cluster.local:8200",
                 "allowInsecureHTTP": True,

@@ -33,6 +33,10 @@ class Relay:
         """Accept connections, keep those that are open, and pass nothing on any more."""
         self._loop.call_soon_threadsafe(self._passing.clear)
 
+    def thaw(self) -> None:
+        """Pass everything on again, what was kept meanwhile too."""
+        self._loop.call_soon_threadsafe(self._passing.set)
+
     def cut(self) -> None:
         """End the connections that are open, as a server does that restarts."""
         self._loop.call_soon_threadsafe(self._cut)

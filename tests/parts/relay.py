@@ -72,7 +72,7 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
         try:
-            with suppress(ConnectionError):
+            with suppress(OSError):  # a peer that has gone
                 await asyncio.gather(
                     self._pump(reader, back, kept=self._kept()), self._pump(there, writer)
                 )

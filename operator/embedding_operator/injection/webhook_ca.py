@@ -25,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+"""Between looks at a Secret that the holder of the Lease has not written yet."""
+_NOT_WRITTEN: Final = "NotWritten"
 FIELD_MANAGER: Final = "embedding-operator-webhook"
 _ATTEMPTS: Final = 5
 _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
@@ -91,6 +94,11 @@ class WebhookCA:
             said = ""
             try:
                 self.check()
+            except errors.Unavailable as error:
+                if error.reason == _NOT_WRITTEN:  # as at the start of the first replicas
+                    stopping.wait(LOOK_SECONDS)
+                    continue
+                said = str(error)
             except (errors.OperatorError, OSError) as error:  # OSError: no space for the file
                 said = str(error)
             except Exception as error:  # noqa: BLE001 - no bug may end this thread
@@ -107,7 +115,8 @@ class WebhookCA:
         found = _read(self._objects.get(kinds.SECRET, place.namespace, place.secret))
         if found is None:
             raise errors.Unavailable(
-                f"the replica that holds the Lease has not written the Secret {place.secret} yet"
+                f"the replica that holds the Lease has not written the Secret {place.secret} yet",
+                reason=_NOT_WRITTEN,
             )
         return found
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ class Server:
     """One Lease, and faults of the next calls."""
 
     def __init__(self):
-        self.lease = None
+        self.lease: Any = None
         self.versions = itertools.count(1)
         self.fault = DONE
         self.writes = 0
@@ -64,7 +65,8 @@ class Replica:
     """One with a clock that is `ahead` of the others'."""
 
     def __init__(self, server, time, name, *, ahead=0.0):
-        self.gained, self.lost = 0, []
+        self.gained = 0
+        self.lost: list[str] = []
         self.lease = lease.Lease(
             objects=server,
             namespace=SYSTEM,
@@ -232,7 +234,7 @@ def test_missing_right_ends_replica_with_name_of_value():
     def refused(*_):
         raise errors.Denied("GET leases: 403")
 
-    world.server.get = refused
+    world.server.get = refused  # type: ignore[method-assign]
     first.lease.step()
     (reason,) = first.lost
     for word in ("leaderElection.enabled", "replicas: 1", SYSTEM, "403"):
@@ -248,9 +250,9 @@ def test_right_that_is_missing_for_moment_costs_holder_nothing():
     def refused(*_):
         raise errors.Denied("PUT leases: 403")
 
-    world.server.replace = refused
+    world.server.replace = refused  # type: ignore[method-assign]
     world.go_on(first, seconds=5)
-    world.server.replace = replace
+    world.server.replace = replace  # type: ignore[method-assign]
     world.go_on(first, seconds=5)
     assert first.is_held
     assert first.lost == []

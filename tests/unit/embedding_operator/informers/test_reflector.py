@@ -62,7 +62,7 @@ class Run:
             SOURCE, trimmed, stream=self.server.stream, lock=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
-        self.deaf = []
+        self.deaf: list[str] = []
         self.reflector = reflector.Reflector(
             SOURCE,
             stream=self.server.stream,

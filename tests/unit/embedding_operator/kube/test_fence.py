@@ -77,7 +77,7 @@ def test_connection_of_other_manager_is_not_checked():
 def test_one_write_at_most_is_between_check_and_sending():
     """As if the process was stopped after the first check, and the Lease was lost meanwhile."""
     entered, go_on = threading.Event(), threading.Event()
-    lost = []
+    lost: list[int] = []
 
     def check():
         if lost:
@@ -107,7 +107,7 @@ def test_one_write_at_most_is_between_check_and_sending():
 
 
 def test_lock_is_free_after_refusal():
-    allowed = []
+    allowed: list[int] = []
 
     def check():
         if not allowed:

@@ -1,0 +1,86 @@
+"""The work of the holder begins with the Lease, and ends before it is given back."""
+
+import threading
+
+import pytest
+
+from embedding_operator.controller import work
+from embedding_operator.kube.kinds import ObjectKey
+from tests.parts.waiting import eventually
+
+KEY = ObjectKey("shop", "search")
+
+
+class World:
+    def __init__(self, do):
+        self.ready = threading.Event()
+        self.queues = work.Queues.made(workers=2)
+        self.work = work.Work(
+            [work.Part(queue=self.queues.policies, do=do, keys=list)],
+            workers=2,
+            resync_seconds=3600,
+            is_ready=self.ready.is_set,
+        )
+
+
+@pytest.fixture
+def done():
+    return []
+
+
+def test_keys_wait_for_start_and_for_informers(done):
+    world = World(done.append)
+    world.queues.policies.add(KEY)
+    world.work.start()
+    assert done == []
+    world.ready.set()
+    eventually(lambda: done == [KEY])
+    assert world.work.end(within_seconds=10)
+
+
+def test_end_waits_for_reconcile_under_way(done):
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(key):
+        entered.set()
+        go_on.wait(10)
+        done.append(key)
+
+    world = World(slow)
+    world.ready.set()
+    world.queues.policies.add(KEY)
+    world.work.start()
+    assert entered.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    assert world.work.end(within_seconds=10)
+    assert done == [KEY]
+
+
+def test_reconcile_that_hangs_is_told():
+    hang, entered = threading.Event(), threading.Event()
+
+    def hangs(_):
+        entered.set()
+        hang.wait(10)
+
+    world = World(hangs)
+    world.ready.set()
+    world.queues.policies.add(KEY)
+    world.work.start()
+    assert entered.wait(10)
+    assert not world.work.end(within_seconds=0.1)
+    hang.set()
+
+
+def test_work_that_ended_before_informers_were_synced_never_begins(done):
+    world = World(done.append)
+    world.queues.policies.add(KEY)
+    world.work.start()
+    assert world.work.end(within_seconds=1)
+    world.ready.set()
+    assert world.work.end(within_seconds=1)
+    assert done == []
+
+
+def test_replica_that_never_held_lease_has_nothing_to_end():
+    assert World(lambda _: None).work.end(within_seconds=0)

@@ -21,7 +21,7 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, holder, informers, metrics, settings
 from embedding_operator.cli import alerts_verify, preview
-from embedding_operator.controller import work
+from embedding_operator.controller import workers
 from embedding_operator.election import holding
 from embedding_operator.injection import admission_server, skipped_pods, webhook, webhook_ca
 from embedding_operator.kube import client, events, kubeconfig
@@ -61,7 +61,7 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
-    queues = work.Queues.made(workers=chosen.workers)
+    queues = workers.Queues.made(workers=chosen.workers)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(
         api,
@@ -129,26 +129,24 @@ async def _serve(
     registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, ending: shutdown.Ending
 ) -> None:
     loop = asyncio.get_running_loop()
-
-    async def take_signals(**_: object) -> None:
-        # Instead of kopf's own, which wait for hanging threads.
-        loop.add_signal_handler(signal.SIGTERM, ending.begin)
-        loop.add_signal_handler(signal.SIGINT, partial(ending.begin, lingers=False))
-
-    kopf.on.startup(registry=registry)(take_signals)
-    await kopf.operator(
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=behaviour,
         standalone=True,
         clusterwide=True,
         stop_flag=asyncio.wrap_future(ending.over),
     )
+    # Only now are kopf's own set, which end without the work and wait for hanging threads.
+    loop.add_signal_handler(signal.SIGTERM, ending.begin)
+    loop.add_signal_handler(signal.SIGINT, partial(ending.begin, lingers=False))
+    await kopf.run_tasks(tasks, ignored=before)
 
 
 def _listen(
     chosen: settings.Settings,
     measured: metrics.Metrics,
-    queues: work.Queues,
+    queues: workers.Queues,
     *,
     live: tuple[health.Check, ...],
     ending: shutdown.Ending,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from embedding_operator import indexes, informers, metrics, settings, sidecars, vault
-from embedding_operator.controller import class_credentials, rollouts, secret_values, work
+from embedding_operator.controller import class_credentials, rollouts, secret_values, workers
 from embedding_operator.controller.class_reconciler import ClassReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.controller.redis_users import RedisUsers
@@ -26,7 +26,7 @@ class Holder:
         *,
         api: client.KubeClient,
         seen: informers.Caches,
-        queues: work.Queues,
+        queues: workers.Queues,
         measured: metrics.Metrics,
     ) -> None:
         told = events.EventRecorder(objects=api)
@@ -94,9 +94,9 @@ class Holder:
             deadline_seconds=chosen.reconcile_deadline_seconds,
             users=users,
         )
-        self._work = work.Work(
+        self._workers = workers.Workers(
             [
-                work.Part(queue=queue, do=_measured(do, measured, queues), keys=keys)
+                workers.Part(queue=queue, do=_measured(do, measured, queues), keys=keys)
                 for keys, queue, do in (
                     (seen.policies.keys, queues.policies, reconciler),
                     (seen.indexes.keys, queues.indexes, index_reconciler),
@@ -114,11 +114,11 @@ class Holder:
         self._monitoring.start()
         if self._store is not None:
             self._store.start()
-        self._work.start()
+        self._workers.start()
 
     def end(self, *, within_seconds: float) -> bool:
         """Reconcile no more; true if all reconciles under way ended in time."""
-        return self._work.end(within_seconds=within_seconds)
+        return self._workers.end(within_seconds=within_seconds)
 
     def close(self) -> None:
         """End the rest."""
@@ -145,7 +145,7 @@ def _store(
     chosen: settings.Settings,
     api: client.KubeClient,
     measured: metrics.Metrics,
-    queues: work.Queues,
+    queues: workers.Queues,
 ) -> vault.Poller | None:
     """The poller of Vault, which queues policies and classes with news; None without a Vault."""
     if chosen.vault is None:
@@ -163,7 +163,7 @@ def _store(
     )
 
 
-def _told(queues: work.Queues) -> Callable[[ObjectKey, float], None]:
+def _told(queues: workers.Queues) -> Callable[[ObjectKey, float], None]:
     """Queue the policy or the index whose pods have news."""
 
     def tell(party: ObjectKey, after_seconds: float) -> None:
@@ -177,7 +177,7 @@ def _told(queues: work.Queues) -> Callable[[ObjectKey, float], None]:
 
 
 def _measured(
-    do: Callable[[ObjectKey], float | None], measured: metrics.Metrics, queues: work.Queues
+    do: Callable[[ObjectKey], float | None], measured: metrics.Metrics, queues: workers.Queues
 ) -> Callable[[ObjectKey], float | None]:
     def run(key: ObjectKey) -> float | None:
         started = time.monotonic()

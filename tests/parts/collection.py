@@ -163,7 +163,7 @@ def _line(event: str, found: Object) -> bytes:
 def _nothing() -> Iterator[bytes]:
     """A stream whose time-out passes before its first byte."""
     yield from ()
-    raise errors.Unavailable("silent", reason=client.SILENT)
+    raise errors.Unavailable("silent", reason=client.STREAM_TIMED_OUT)
 
 
 def _pieces(body: bytes, cut: int | None) -> Iterator[bytes]:

@@ -57,7 +57,7 @@ class Replica:
         }
 
     def start(self) -> None:
-        """Start it, and wait until its readiness probe succeeds."""
+        """Start it, and wait until its readiness probe succeeds; DiedError if it ends instead."""
         self._daemons.start(
             "operator",
             [sys.executable, "-m", "embedding_operator", "run"],

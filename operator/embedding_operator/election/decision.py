@@ -1,4 +1,4 @@
-"""What a replica does about the Lease, from the record that it saw and its own clock.
+"""The next action of a replica, from the record of the Lease that it saw and its own clock.
 
 The rules are those of client-go's leaderelection (tools/leaderelection/leaderelection.go): clocks
 of replicas are never compared. A record counts from the moment at which this replica first saw it
@@ -65,7 +65,7 @@ def see(before: Seen | None, record: Record | None, *, now: float) -> Seen:
 
 
 def decide(seen: Seen, *, identity: str, holds: bool, now: float) -> Action:
-    """What to do about the record that was seen; `holds` is true while this replica reconciles."""
+    """The action for the record that was seen; `holds` is true while this replica reconciles."""
     record = seen.record
     if record is None:
         return "create"

@@ -136,7 +136,7 @@ class Lease:
             record = self._seen.record
             try:
                 with deadline.within(CALL_SECONDS):
-                    # As it was read: never a Lease that another replica has taken.
+                    # With the version that was read: never one that another replica has taken.
                     self._objects.replace(
                         kinds.LEASE,
                         self._namespace,

@@ -12,7 +12,7 @@ import msgspec
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
 from embedding_operator.informers.fifo_lock import FifoLock
-from embedding_operator.kube.client import SILENT
+from embedding_operator.kube.client import STREAM_TIMED_OUT
 
 _LOG = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Reflector:
         try:
             self._watch()
         except errors.Unavailable as error:
-            if error.reason == SILENT:
+            if error.reason == STREAM_TIMED_OUT:
                 self._silent_streams += 1
                 if self._has_heard and self._silent_streams >= SILENT_STREAMS:
                     self._deaf(self.name)

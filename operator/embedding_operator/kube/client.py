@@ -25,7 +25,7 @@ PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
-SILENT: Final = "APIServerSilent"
+STREAM_TIMED_OUT: Final = "StreamTimedOut"
 """The reason of a stream that was open and sent nothing for its time-out."""
 
 
@@ -204,8 +204,8 @@ class KubeClient:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
         `read_seconds` is the time-out of each read. The rest of an abandoned body is not read.
-        Reason Expired: the API server no longer keeps the requested version; SILENT: no byte came
-        for `read_seconds`.
+        Reason Expired: the API server no longer keeps the requested version;
+        STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
         serialized = self._serialized("GET", path, query=query, accept=accept)
@@ -221,7 +221,7 @@ class KubeClient:
             yield Body(answer)
         except urllib3.exceptions.ReadTimeoutError as error:
             silence = f"GET {path}: nothing was sent for {read_seconds:g} s"
-            raise errors.Unavailable(silence, reason=SILENT) from error
+            raise errors.Unavailable(silence, reason=STREAM_TIMED_OUT) from error
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         finally:

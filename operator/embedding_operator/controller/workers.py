@@ -1,4 +1,4 @@
-"""The work of the replica that holds the Lease: workers for each queue, and the resync."""
+"""The workers of the replica that holds the Lease, for each queue, and the resync."""
 
 import threading
 import time
@@ -37,7 +37,7 @@ class Part:
     keys: Callable[[], Sequence[ObjectKey]]
 
 
-class Work:
+class Workers:
     """Reconciles from `start` to `end`; `is_ready` tells that the informers are synced."""
 
     def __init__(

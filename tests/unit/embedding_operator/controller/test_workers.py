@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from embedding_operator.controller import work
+from embedding_operator.controller import workers
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts.waiting import eventually
 
@@ -14,9 +14,9 @@ KEY = ObjectKey("shop", "search")
 class World:
     def __init__(self, do):
         self.ready = threading.Event()
-        self.queues = work.Queues.made(workers=2)
-        self.work = work.Work(
-            [work.Part(queue=self.queues.policies, do=do, keys=list)],
+        self.queues = workers.Queues.made(workers=2)
+        self.workers = workers.Workers(
+            [workers.Part(queue=self.queues.policies, do=do, keys=list)],
             workers=2,
             resync_seconds=3600,
             is_ready=self.ready.is_set,
@@ -31,11 +31,11 @@ def done():
 def test_keys_wait_for_start_and_for_informers(done):
     world = World(done.append)
     world.queues.policies.add(KEY)
-    world.work.start()
+    world.workers.start()
     assert done == []
     world.ready.set()
     eventually(lambda: done == [KEY])
-    assert world.work.end(within_seconds=10)
+    assert world.workers.end(within_seconds=10)
 
 
 def test_end_waits_for_reconcile_under_way(done):
@@ -49,10 +49,10 @@ def test_end_waits_for_reconcile_under_way(done):
     world = World(slow)
     world.ready.set()
     world.queues.policies.add(KEY)
-    world.work.start()
+    world.workers.start()
     assert entered.wait(10)
     threading.Timer(0.1, go_on.set).start()
-    assert world.work.end(within_seconds=10)
+    assert world.workers.end(within_seconds=10)
     assert done == [KEY]
 
 
@@ -66,21 +66,21 @@ def test_reconcile_that_hangs_is_told():
     world = World(hangs)
     world.ready.set()
     world.queues.policies.add(KEY)
-    world.work.start()
+    world.workers.start()
     assert entered.wait(10)
-    assert not world.work.end(within_seconds=0.1)
+    assert not world.workers.end(within_seconds=0.1)
     hang.set()
 
 
 def test_work_that_ended_before_informers_were_synced_never_begins(done):
     world = World(done.append)
     world.queues.policies.add(KEY)
-    world.work.start()
-    assert world.work.end(within_seconds=1)
+    world.workers.start()
+    assert world.workers.end(within_seconds=1)
     world.ready.set()
-    assert world.work.end(within_seconds=1)
+    assert world.workers.end(within_seconds=1)
     assert done == []
 
 
 def test_replica_that_never_held_lease_has_nothing_to_end():
-    assert World(lambda _: None).work.end(within_seconds=0)
+    assert World(lambda _: None).workers.end(within_seconds=0)

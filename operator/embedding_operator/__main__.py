@@ -4,6 +4,7 @@ embedding-operator run                          reconcile, in a cluster or by a 
 embedding-operator render FILE [--document|--rules] [--namespace NS]   print a policy's objects
 embedding-operator secrets migrate|verify ...   from a file, an environment or a Secret into Vault
 embedding-operator alerts verify [--expect N]   check that the rule groups of policies are loaded
+embedding-operator test-sidecar --model NAME    in a pod: ask its sidecar, as `helm test` does
 """
 
 import argparse
@@ -20,7 +21,7 @@ import kopf
 
 from embedding_contract import names
 from embedding_operator import errors, holder, informers, metrics, settings
-from embedding_operator.cli import alerts_verify, preview
+from embedding_operator.cli import alerts_verify, preview, sidecar_test
 from embedding_operator.controller import workers
 from embedding_operator.election import holding
 from embedding_operator.injection import admission_server, skipped_pods, webhook, webhook_ca
@@ -43,6 +44,7 @@ def main() -> int:
     preview.add_to(commands)
     command.add_to(commands)
     alerts_verify.add_to(commands)
+    sidecar_test.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
@@ -70,6 +72,7 @@ def _run() -> int:
         class_queue=queues.classes,
         namespace=chosen.namespace,
         skipped=measured.skipped,
+        watched=chosen.watch_namespaces,
     )
     for kind in seen.kinds:
         measured.watch_up(kind, partial(seen.hears, kind))
@@ -97,7 +100,8 @@ def _run() -> int:
         led.fault,
     )
     _listen(chosen, measured, queues, live=live, ending=ending, listening=listening)
-    registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
+    registry = kopf_setup.registry()
+    behaviour = kopf_setup.settings(sees_definitions=not chosen.watch_namespaces)
     skipped = skipped_pods.SkippedPods(events=events.EventRecorder(objects=free))
     skipped.start()
     hook = webhook.Webhook(

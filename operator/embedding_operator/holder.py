@@ -38,7 +38,11 @@ class Holder:
             asked=measured.sidecar_asked,
             period_seconds=chosen.resync_seconds,
         )
-        selecting = prometheuses.Prometheuses(find=api.prometheuses, labels_of=api.namespace_labels)
+        selecting = prometheuses.Prometheuses(
+            # Without a right on the cluster they cannot be listed.
+            find=tuple if chosen.watch_namespaces else api.prometheuses,
+            labels_of=api.namespace_labels,
+        )
         self._monitoring = monitor.Monitor(
             chosen.monitoring,
             changed=queues.policies.add,
@@ -138,6 +142,7 @@ def sidecar(chosen: settings.Settings) -> injector.Sidecar:
         pull_policy=chosen.sidecar_image_pull_policy,
         resources=chosen.sidecar_resources,
         otel_endpoint=chosen.sidecar_otel_endpoint,
+        pull_secrets=chosen.pull_secrets,
     )
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from dev.cluster import processes
 from embedding_contract import names
-from tests.parts import admitting, balancer, replicas
+from tests.parts import admitting, balancer, replicas, roles
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
@@ -132,7 +132,7 @@ def test_other_replica_reconciles_20_times_after_holder_is(harm, pair, edits, sa
 
 def test_replica_without_right_to_lease_ends_and_names_value(api_server, tmp_path):
     denied = replicas.Replica(api_server, tmp_path / "denied", "denied")
-    api_server("delete", "clusterrolebinding", f"{admitting.SYSTEM}-denied")
+    api_server("delete", "rolebinding", f"{roles.NAME}-lease-denied", "-n", replicas.SYSTEM)
     try:
         with pytest.raises(processes.DiedError, match=r"leaderElection\.enabled needs the right"):
             denied.start()

@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 
 from embedding_contract import names
-from tests.parts import admitting, daemons, ports, relay
+from tests.parts import admitting, daemons, installation, ports, relay, roles
 from tests.parts.kubectl import Kubectl, KubectlError
 
 PATIENCE_SECONDS = 60.0
 """Three times the promise for another replica to reconcile."""
-SYSTEM = admitting.SYSTEM
+SYSTEM = installation.SYSTEM_NAMESPACE
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
@@ -32,8 +32,9 @@ class Replica:
         folder.mkdir(parents=True)
         self.name = name
         self.user = f"system:serviceaccount:{SYSTEM}:{name}"
+        """Its name in the audit log."""
         self._daemons = daemons.Daemons(folder)
-        kubeconfig = admitting.account(asked, folder, name=name)
+        kubeconfig = account(asked, folder, name)
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
         place = config["clusters"][0]["cluster"]
         host, _, port = place["server"].rpartition(":")
@@ -47,7 +48,7 @@ class Replica:
             "KUBECONFIG": str(kubeconfig),
             "POD_ID": name,
             "OPERATOR_NAMESPACE": SYSTEM,
-            "WEBHOOK_CONFIGURATION": admitting.CONFIGURATION,
+            "WEBHOOK_CONFIGURATION": roles.CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
             "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
             "WEBHOOK_PORT": str(self.webhook_port),
@@ -104,7 +105,8 @@ class Replicas:
     def add(self) -> Replica:
         """Start one more, and wait until it is ready."""
         self._made += 1
-        name = f"replica-{self._made}"
+        # The first has the account whose rights the audit log is searched for.
+        name = roles.NAME if self._made == 1 else f"replica-{self._made}"
         made = Replica(self.asked, self._folder / name, name)
         self.running.append(made)
         made.start()
@@ -217,6 +219,29 @@ def until(
         assert time.monotonic() < deadline, f"no {what} after {seconds:g} s:\n{last()}"
         time.sleep(0.1)
     return found
+
+
+def account(asked: Kubectl, folder: Path, name: str) -> Path:
+    """The kubeconfig of an account of its own, bound to the roles of the chart."""
+    roles.grant(asked)
+    if name == roles.NAME:
+        return roles.kubeconfig(asked, folder)
+    asked.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": SYSTEM},
+        },
+        *(bound(it, name) for it in roles.bindings()),
+    )
+    return roles.kubeconfig(asked, folder, name=name)
+
+
+def bound(binding: dict[str, Any], name: str) -> dict[str, Any]:
+    """A binding of the chart for another account."""
+    metadata = {**binding["metadata"], "name": f"{binding['metadata']['name']}-{name}"}
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}]
+    return {**binding, "metadata": metadata, "subjects": subjects}
 
 
 def kill(replica: Replica) -> None:

@@ -23,9 +23,13 @@ class Queues(NamedTuple):
 
     @classmethod
     def made(cls, *, workers: int) -> "Queues":
-        """Empty ones, in which one namespace has all workers but one at most."""
+        """Closed ones, in which one namespace has all workers but one at most."""
         most = max(1, workers - 1)
-        return cls(WorkQueue(most_of_one=most), WorkQueue(most_of_one=most), WorkQueue())
+        return cls(
+            WorkQueue(most_of_one=most, is_open=False),
+            WorkQueue(most_of_one=most, is_open=False),
+            WorkQueue(is_open=False),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,9 @@ class Workers:
         """Held while workers are started, so that `end` sees all of them."""
 
     def start(self) -> None:
-        """Reconcile and resync, once the informers are synced."""
+        """Reconcile everything and resync, once the informers are synced."""
         for part in self._parts:
+            part.queue.open()
             threading.Thread(target=self._run, args=(part,), name="resync", daemon=True).start()
 
     def end(self, *, within_seconds: float) -> bool:
@@ -80,5 +85,9 @@ class Workers:
         with self._lock:
             if self._stopping.is_set():
                 return
+            # Changes before this replica had the Lease were dropped.
+            listed = part.keys()
+            for key in listed:
+                part.queue.add(key)
             self._started += workqueue.work(part.queue, part.do, workers=self._workers)
         resync.run(part.queue, part.keys, self._resync_seconds, self._stopping)

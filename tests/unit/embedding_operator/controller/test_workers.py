@@ -16,7 +16,7 @@ class World:
         self.ready = threading.Event()
         self.queues = workers.Queues.made(workers=2)
         self.workers = workers.Workers(
-            [workers.Part(queue=self.queues.policies, do=do, keys=list)],
+            [workers.Part(queue=self.queues.policies, do=do, keys=lambda: [KEY])],
             workers=2,
             resync_seconds=3600,
             is_ready=self.ready.is_set,
@@ -28,9 +28,16 @@ def done():
     return []
 
 
-def test_keys_wait_for_start_and_for_informers(done):
+def test_replica_that_waits_keeps_no_keys():
+    """Tenants may make any number of policies in its time."""
+    world = World(lambda _: None)
+    for number in range(100):
+        world.queues.policies.add(ObjectKey("shop", f"search-{number}"))
+    assert sum(map(len, world.queues)) == 0
+
+
+def test_everything_is_reconciled_once_informers_are_synced(done):
     world = World(done.append)
-    world.queues.policies.add(KEY)
     world.workers.start()
     assert done == []
     world.ready.set()
@@ -48,7 +55,6 @@ def test_end_waits_for_reconcile_under_way(done):
 
     world = World(slow)
     world.ready.set()
-    world.queues.policies.add(KEY)
     world.workers.start()
     assert entered.wait(10)
     threading.Timer(0.1, go_on.set).start()
@@ -65,7 +71,6 @@ def test_reconcile_that_hangs_is_told():
 
     world = World(hangs)
     world.ready.set()
-    world.queues.policies.add(KEY)
     world.workers.start()
     assert entered.wait(10)
     assert not world.workers.end(within_seconds=0.1)
@@ -74,7 +79,6 @@ def test_reconcile_that_hangs_is_told():
 
 def test_work_that_ended_before_informers_were_synced_never_begins(done):
     world = World(done.append)
-    world.queues.policies.add(KEY)
     world.workers.start()
     assert world.workers.end(within_seconds=1)
     world.ready.set()

@@ -218,6 +218,20 @@ def test_replica_gives_back_only_what_it_holds():
     assert second.gained == 0  # it was told to end
 
 
+def test_lease_of_unknown_version_is_left_to_run_out():
+    """Given back without a version it might be one that another replica has taken."""
+    world = World()
+    first, _ = world.replicas
+    world.go_on(first, seconds=5)
+    world.server.fault = ANSWER_LOST
+    world.go_on(first, seconds=2)
+    world.server.fault = DONE
+    writes = world.server.writes
+    first.lease.release()
+    assert world.server.writes == writes
+    assert world.server.holder() == "replica-0"
+
+
 def test_frozen_holder_gives_nothing_back():
     world = World()
     first, second = world.replicas

@@ -65,6 +65,7 @@ class Settings:
     """
 
     namespace: str
+    leader_election: bool
     watch_namespaces: tuple[str, ...]
     pull_secrets: tuple[str, ...]
     sidecar_image: str
@@ -104,6 +105,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     by = of("INJECTION_BY", _one_of(*_INJECTED_BY), "webhook")
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        leader_election=of("LEADER_ELECTION", _switch, default=True),
         watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
         pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),

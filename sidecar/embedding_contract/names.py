@@ -16,6 +16,8 @@ INJECTION_NAME: Final = "injection"
 """The name of the one EmbeddingInjection of a namespace."""
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FIELD_MANAGER: Final = "embedding-operator"
+LEASE: Final = "embedding-operator"
+"""The Lease in the operator's namespace by which one replica reconciles."""
 
 # 8484 answers the application on loopback; 8485 answers kubelet, Prometheus and the operator.
 API_PORT: Final = 8484

@@ -52,7 +52,7 @@ def log(administrator, store, tmp_path_factory):
     install(administrator, store)
     operator = charted.Operator(administrator, tmp_path_factory.mktemp("operator"))
     try:
-        operator.start(RESYNC_SECONDS="2")
+        operator.start(RESYNC_SECONDS="2", LEADER_ELECTION="true")
         live(administrator, store, operator)
     finally:
         operator.stop()
@@ -282,6 +282,7 @@ def test_each_granted_right_is_used(log, administrator):
     given = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
+        administrator.get("role", f"{charted.NAME}-lease", "-n", SYSTEM_NAMESPACE),
         administrator.get("role", f"{charted.NAME}-vectors", "-n", SHOP),
     ]
     granted = {

@@ -33,6 +33,8 @@ class Operator:
             "HOME": str(folder),
             "KUBECONFIG": str(shipped_roles.kubeconfig(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
+            # As in operating.py.
+            "LEADER_ELECTION": "false",
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
             "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),

@@ -49,6 +49,8 @@ def environment(asked: Kubectl, folder: Path) -> dict[str, str]:
         "HEALTH_PORT": str(health),
         "METRICS_PORT": str(metrics),
         "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
+        # One at a time; the Lease of one that was killed would keep the next one for 15 s.
+        "LEADER_ELECTION": "false",
     }
 
 

@@ -39,6 +39,8 @@ class Operator:
             "VAULT_POLL_SECONDS": "1",
             "VAULT_GUARD_FILE": str(rules),
             "RESYNC_SECONDS": "3600",
+            # One at a time; the Lease of one that was killed would keep the next one for 15 s.
+            "LEADER_ELECTION": "false",
             "HEALTH_PORT": str(self._health_port),
             "METRICS_PORT": str(metrics_port),
             "WEBHOOK_PORT": str(webhook_port),

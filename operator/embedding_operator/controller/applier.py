@@ -87,6 +87,7 @@ class Applier:
         self._users = users or RedisUsers()
         self._network = network
         self._objects = objects
+        self._seen = seen
         self._guard = guard
         self._credentials = found
         self._owned = kept

@@ -69,6 +69,7 @@ class Caches:
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
+        self._deaf: Callable[[str], None] = lambda _: None
         self._threads: dict[Reflector, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
@@ -134,8 +135,9 @@ class Caches:
 
     # --- run
 
-    def start(self, stopping: threading.Event) -> None:
-        """Watch until stopped."""
+    def start(self, stopping: threading.Event, *, deaf: Callable[[str], None]) -> None:
+        """Watch until stopped; `deaf` gets a kind whose streams have become silent."""
+        self._deaf = deaf
         workqueue.work(self._to_list, self._list_pods, workers=LISTING, name="list the pods")
         for reflector in self._reflectors:
             thread = threading.Thread(
@@ -187,6 +189,10 @@ class Caches:
         """True if changes of a kind arrive: its watch runs, and the API server allows it."""
         heard = all(it.hears() for it in self._reflectors if it.name == kind)
         return heard and self.is_watching(kind)
+
+    def silent_seconds(self, kind: str) -> float:
+        """The time since the API server last said anything by the watch of a kind."""
+        return max(it.silent_seconds() for it in self._reflectors if it.name == kind)
 
     # --- read
 
@@ -398,7 +404,11 @@ class Caches:
             told=told,
             skipped=self._counted(source.kind),
             lock=self._lock,
+            deaf=self._falls_deaf,
         )
+
+    def _falls_deaf(self, name: str) -> None:
+        self._deaf(name)
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
         if reflector.name not in (sources.POLICIES.kind.plural, sources.INDEXES.kind.plural):

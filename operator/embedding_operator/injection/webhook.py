@@ -165,9 +165,11 @@ def serve(
     files: admission_server.Files,
     is_ready: Callable[[], bool],
     listens: Callable[[], None],
+    is_ending: Callable[[], bool],
 ) -> None:
     """Have kopf answer on this port, once the files exist and `is_ready`; then call `listens`.
 
+    While `is_ending`, each answer closes its connection.
     The chart has the webhook configuration, as kopf's own has no selectors.
     """
 
@@ -176,7 +178,12 @@ def serve(
         while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - see above
             await asyncio.sleep(admission_server.START_SECONDS)
         server = admission_server.Server(
-            port=port, files=files, answer=_reviewing(answer), about=namespace_of, listens=listens
+            port=port,
+            files=files,
+            answer=_reviewing(answer),
+            about=namespace_of,
+            listens=listens,
+            is_ending=is_ending,
         )
         yield kopf.WebhookClientConfig(url=f"https://localhost:{port}")
         await server.run()

@@ -12,7 +12,7 @@ import urllib3
 
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.kube import api_errors, deadline, kinds
+from embedding_operator.kube import api_errors, deadline, fence, kinds
 from embedding_operator.kube.kinds import Object
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
@@ -26,6 +26,8 @@ _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
+STREAM_TIMED_OUT: Final = "StreamTimedOut"
+"""The reason of a stream that was open and sent nothing for its time-out."""
 
 
 class Body:
@@ -51,13 +53,18 @@ class Body:
 
 
 class KubeClient:
-    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
+    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable.
 
-    def __init__(self, client: Any) -> None:
+    `check` is called just before each write is sent, on its connection, and raises to forbid it.
+    """
+
+    def __init__(self, client: Any, *, check: fence.Check | None = None) -> None:
         # By default urllib3 makes each call up to four times, and sleeps for a Retry-After. Here
         # a call has one time-out, and the queue retries.
         client.configuration.retries = False
         client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
+        if check is not None:
+            fence.put_before(client.rest_client.pool_manager, check)
         self._client = client
         self._served: dict[kinds.Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
@@ -233,7 +240,8 @@ class KubeClient:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
         `read_seconds` is the time-out of each read. The rest of an abandoned body is not read.
-        Reason Expired: the API server no longer keeps the requested version.
+        Reason Expired: the API server no longer keeps the requested version;
+        STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
         serialized = self._serialized("GET", path, query=query, accept=accept)
@@ -247,6 +255,9 @@ class KubeClient:
                 raw = answer.read(PIECE_BYTES)
                 raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
             yield Body(answer)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            silence = f"GET {path}: nothing was sent for {read_seconds:g} s"
+            raise errors.Unavailable(silence, reason=STREAM_TIMED_OUT) from error
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         finally:

@@ -64,6 +64,7 @@ STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
 JOB: Final = Kind("apis/batch/v1", "jobs")
 CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
+LEASE: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )

@@ -310,7 +310,7 @@ def test_workloads_are_those_that_ask_and_of_them_what_restart_looks_at(world):
 
 def started(world):
     stopping = threading.Event()
-    world.caches.start(stopping)
+    world.caches.start(stopping, deaf=world.deaf.append)
     return stopping
 
 

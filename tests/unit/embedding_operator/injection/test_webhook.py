@@ -282,6 +282,7 @@ def test_webhook_listens_once_files_and_stores_are_ready(tmp_path, monkeypatch):
         files=files,
         is_ready=lambda: next(asked),
         listens=lambda: None,
+        is_ending=lambda: False,
     )
 
     async def listening():

@@ -30,7 +30,7 @@ TOKEN_TIME: Final = "4h"
 _KINDS: Final = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
 _SOME_NAMESPACE: Final = "some-namespace"
 _VALUES: Final = {
-    "vault": {"address": "https://vault.example"},
+    "vault": {"address": "https://vault.example", "serviceAccounts": ["another", "nobody"]},
     "rollouts": {"enabled": True},
     "vectors": {"enabled": True, "namespaces": [_SOME_NAMESPACE]},
 }

@@ -30,8 +30,9 @@ def test_pod_that_has_its_sidecar_is_as_it_should_be(name):
 
 def test_every_reason_has_case():
     seen = {CASES[name].expected["skipped"] for name in SKIPPED}
-    # A namespace's bounds are of objects on a server: tests/integration/test_namespace_bounds.py.
-    assert seen == set(typing.get_args(selection.Reason)) - set(namespace_bounds.REASONS)
+    # Bounds of a namespace are not in a pod's file: test_namespace_bounds.py.
+    of_pods = set(typing.get_args(selection.Reason)) - set(namespace_bounds.REASONS)
+    assert seen == of_pods
 
 
 NAMESPACES = {

@@ -280,6 +280,18 @@ _OPERATOR: Final = (
         queries=_one("min by (kind) (embedding_operator_watch_up)", "{{kind}}"),
     ),
     Panel(
+        title="Silent Watches",
+        description="Seconds since the last line of each watch; a bookmark comes every minute.",
+        unit="s",
+        queries=_one("max by (kind) (embedding_operator_watch_silent_seconds)", "{{kind}}"),
+    ),
+    Panel(
+        title="Replicas That Hold the Lease",
+        description="1, but for the seconds in which another replica takes over.",
+        unit="short",
+        queries=_one("sum (embedding_operator_lease_held)", "holders"),
+    ),
+    Panel(
         title="Objects Put Back",
         description="Owned objects a second that somebody had changed or deleted, by kind.",
         unit="cps",

@@ -35,6 +35,7 @@ OPEN = frozenset(
         "peers[].namespaceSelector",
         "peers[].ipBlock",
         "networkPolicy.egress[].ports[]",
+        "topologySpreadConstraints[].labelSelector",
     }
 )
 """Objects of Kubernetes' own, and those that a parent chart shares: the API server judges them."""

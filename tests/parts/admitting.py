@@ -54,18 +54,7 @@ class Operator:
 
     def review(self, pod, *, namespace):
         """Ask as an API server does, or whoever else."""
-        review = {
-            "apiVersion": "admission.k8s.io/v1",
-            "kind": "AdmissionReview",
-            "request": {
-                "uid": "r",
-                "operation": "CREATE",
-                "namespace": namespace,
-                "userInfo": {},
-                "resource": {"group": "", "version": "v1", "resource": "pods"},
-                "object": pod,
-            },
-        }
+        review = review_of(pod, namespace=namespace)
         request = urllib.request.Request(
             f"https://127.0.0.1:{self.webhook_port}/inject", data=json.dumps(review).encode()
         )
@@ -74,6 +63,22 @@ class Operator:
 
     def log(self):
         return self._daemons.log("operator").read_text(encoding="utf-8")
+
+
+def review_of(pod, *, namespace):
+    """What an API server asks about a new pod."""
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "r",
+            "operation": "CREATE",
+            "namespace": namespace,
+            "userInfo": {},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "object": pod,
+        },
+    }
 
 
 def account(api_server, folder):

@@ -22,9 +22,13 @@ class Server:
         self.version = 0
         self.applied = []
         self.before_write = lambda: None
+        self.account = None
         if configured:
             webhooks = [{"name": "inject.example", "clientConfig": {"service": {}}}]
             self._put(kinds.WEBHOOK, {"metadata": {"name": "hook"}, "webhooks": webhooks})
+
+    def own_account(self):
+        return self.account
 
     def get(self, kind, namespace, name):
         return copy.deepcopy(self.objects.get((kind.plural, name)))
@@ -81,8 +85,8 @@ def place(folder):
     )
 
 
-def made(server, folder, *, now=NOW):
-    return webhook_ca.WebhookCA(objects=server, place=place(folder), clock=lambda: now)
+def made(server, folder, *, now=NOW, **more):
+    return webhook_ca.WebhookCA(objects=server, place=place(folder), clock=lambda: now, **more)
 
 
 def served(folder):
@@ -188,3 +192,127 @@ def test_service_is_known_by_names_that_api_server_asks_for(tmp_path):
         "embedding-operator.system.svc.cluster.local",
     )
     assert certificates.plan(bundle, hosts=hosts, now=NOW) == "keep"
+
+
+AUTHORITY_DUE = NOW + timedelta(days=7 * 365)
+ACCOUNT = kinds.Account(namespace="system", name="operator", uid="uid-1")
+
+
+def test_new_authority_is_told_before_certificate_of_it_is_served(tmp_path):
+    """The API server trusts both meanwhile, as another replica serves the former's."""
+    server = Server()
+    made(server, tmp_path).check()
+    before, authority = served(tmp_path), server.authority
+    later = made(server, tmp_path, now=AUTHORITY_DUE)
+    with pytest.raises(errors.Unavailable, match="told of a new authority"):
+        later.check()
+    assert served(tmp_path) == before
+    assert authority in server.authority
+    assert server.authority != authority
+    later.check()
+    assert served(tmp_path) != before
+
+
+def test_other_replica_goes_over_to_new_authority_at_its_next_check(tmp_path):
+    server = Server()
+    one, other = (made(server, tmp_path / it) for it in ("one", "other"))
+    one.check()
+    other.check()
+    later = made(server, tmp_path / "one", now=AUTHORITY_DUE)
+    with pytest.raises(errors.Unavailable):
+        later.check()
+    later.check()
+    assert served(tmp_path / "one") != served(tmp_path / "other")
+    made(server, tmp_path / "other", now=AUTHORITY_DUE).check()
+    assert served(tmp_path / "one") == served(tmp_path / "other")
+
+
+def test_former_authority_is_dropped_when_it_has_ended(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    first = server.authority
+    with pytest.raises(errors.Unavailable):
+        made(server, tmp_path, now=AUTHORITY_DUE).check()
+    made(server, tmp_path, now=AUTHORITY_DUE).check()
+    made(server, tmp_path, now=NOW + timedelta(days=3_700)).check()
+    assert first not in server.authority
+
+
+def test_secret_that_was_deleted_ends_trust_in_its_authority(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    first = server.authority
+    del server.objects["secrets", "certificate"]
+    made(server, tmp_path).check()
+    assert first not in server.authority
+
+
+def test_replica_that_does_not_issue_serves_what_holder_issued(tmp_path):
+    server = Server()
+    waiting = made(server, tmp_path / "other", issues=lambda: False)
+    with pytest.raises(errors.Unavailable, match="no valid Secret"):
+        waiting.check()
+    assert "certificate" not in {name for _, name in server.objects}
+    made(server, tmp_path / "one").check()
+    waiting.check()
+    assert served(tmp_path / "one") == served(tmp_path / "other")
+    version = server.version
+    made(server, tmp_path / "other", now=NOW + timedelta(days=70), issues=lambda: False).check()
+    assert server.version == version
+
+
+def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(webhook_ca, "LOOK_SECONDS", 0.01)
+    server, now = Server(), [NOW]
+    kept = webhook_ca.WebhookCA(objects=server, place=place(tmp_path), clock=lambda: now[0])
+    stopping = threading.Event()
+    running = threading.Thread(target=kept.run, args=(stopping,))
+    running.start()
+    while not server.applied:
+        stopping.wait(0.01)
+    first = served(tmp_path)
+    now[0] += timedelta(days=100)
+    while served(tmp_path) == first:
+        assert running.is_alive()
+        stopping.wait(0.01)
+    stopping.set()
+    running.join(10)
+    assert not running.is_alive()
+
+
+def test_secret_goes_with_operators_account(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    assert "ownerReferences" not in server.secret["metadata"]
+    authority = server.authority
+    server.account = ACCOUNT
+    made(server, tmp_path).check()
+    (owner,) = server.secret["metadata"]["ownerReferences"]
+    assert owner == {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "name": "operator",
+        "uid": "uid-1",
+    }
+    assert server.authority == authority
+    version = server.version
+    made(server, tmp_path).check()
+    assert server.version == version
+
+
+@pytest.mark.parametrize("account", [ACCOUNT._replace(namespace="elsewhere"), None])
+def test_account_of_another_namespace_owns_nothing(tmp_path, account):
+    server = Server()
+    server.account = account
+    made(server, tmp_path).check()
+    assert "ownerReferences" not in server.secret["metadata"]
+
+
+def test_account_that_may_not_be_asked_for_stops_nothing(tmp_path):
+    class Hardened(Server):
+        def own_account(self):
+            raise errors.Denied("selfsubjectreviews")
+
+    server = Hardened()
+    made(server, tmp_path).check()
+    assert served(tmp_path)

@@ -119,8 +119,8 @@ class Quota:
         Else the event loop calls `done`, within the store's budget of time for each period, and the
         returned callback cancels the wait; `done` may still be called in that loop iteration.
 
-        `price` is the nano-dollars of a million tokens. A period without a limit in money counts the
-        cost as well: an edit may bring one while the call waits.
+        `price` is the nano-dollars of a million tokens. A period without a limit in money counts
+        the cost as well: an edit may bring one while the call waits.
         """
         cost = min(money.cost(tokens, price=price), _MOST_COST) if price else 0
         amounts = Amounts(1, tokens, cost)

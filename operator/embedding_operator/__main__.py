@@ -22,7 +22,13 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
 from embedding_operator.cli import alerts_verify, preview
-from embedding_operator.controller import class_credentials, resync, rollouts, secret_values
+from embedding_operator.controller import (
+    class_credentials,
+    definitions,
+    resync,
+    rollouts,
+    secret_values,
+)
 from embedding_operator.controller.class_reconciler import ClassReconciler
 from embedding_operator.controller.reconciler import Reconciler
 from embedding_operator.controller.redis_users import RedisUsers
@@ -42,6 +48,7 @@ from embedding_operator.serving import health, kopf_setup, listener, shutdown
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
+FOREIGN_EXIT = 3
 SYNC_POLL_SECONDS = 0.05
 
 
@@ -68,6 +75,16 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
+    kept = definitions.Definitions(
+        objects=api, own=chosen.installation, lacks=measured.definition_lacks
+    )
+    try:
+        kept.check()
+    except definitions.ForeignError as error:
+        _LOG.error("%s", error)
+        return FOREIGN_EXIT
+    except errors.OperatorError as error:  # it is looked at again
+        _LOG.warning("the definitions cannot be read: %s", error)
     # One namespace may use all workers but one.
     queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
@@ -155,6 +172,7 @@ def _run() -> int:
         users=users,
     )
     stopping = threading.Event()
+    _start(kept.run, stopping, partial(os.kill, os.getpid(), signal.SIGTERM))
     seen.start(stopping)
     for keys, waiting, do in (
         (seen.policies.keys, queue, reconciler),

@@ -56,11 +56,14 @@ class Webhook:
 class Settings:
     """All settings; `vault` is None without a Vault.
 
+    `installation` is NAMESPACE/RELEASE of the chart; empty without one.
+
     `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
     `rollout_namespaces` may be restarted, `*` for every one.
     """
 
     namespace: str
+    installation: str
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
@@ -95,6 +98,7 @@ def read(environment: Mapping[str, str]) -> Settings:
 
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        installation=of("INSTALLATION", _text, ""),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
         sidecar_image_pull_policy=of(
             "SIDECAR_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"

@@ -11,6 +11,7 @@ import itertools
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -44,6 +45,9 @@ class Asking:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.without, self.authorities, self.served, self.asked = [], set(), set(), 0
 
+    def has_asked(self, pods):
+        return self.asked >= pods
+
     def __enter__(self):
         self._thread.start()
         return self
@@ -72,6 +76,7 @@ class Asking:
         try:
             connection.connect()
             shown = connection.sock.getpeercert(binary_form=True)
+            assert isinstance(shown, bytes)
             verifier = (
                 verification.PolicyBuilder()
                 .store(verification.Store(trusted))
@@ -142,9 +147,9 @@ def walk(replicas, time, namespace, *, step_seconds):
     # Two renewals need no more time than they have on the way: kept files are read each 10 s.
     with Asking(objects, time, operators, namespace) as asking:
         for _ in range(DAYS // STEP_DAYS):
-            asked = asking.asked
+            enough = asking.asked + step_seconds
             time.set(ahead_seconds=time.ahead_seconds + STEP_DAYS * 86_400)
-            wait(lambda asked=asked: asking.asked >= asked + step_seconds, "pods")
+            wait(partial(asking.has_asked, enough), "pods")
     logs = "\n".join(it.log() for it in operators)
     assert asking.without == [], logs
     assert len(asking.authorities) == 2, logs

@@ -16,144 +16,118 @@ pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
 RELEASES = [release_before.PREVIOUS, release_before.LATEST]
 LIMIT = 40
+AHEAD = 16
+"""The most calls that a sidecar draws of the day before it makes them."""
+
+
+class Stage:
+    """An operator, a Redis and a provider, and pods of any release. All live by one clock."""
+
+    def __init__(self, api_server, namespace, folder, stack):
+        self._kubeconfig = api_server.kubeconfig
+        self._folder = folder
+        self._stack = stack
+        self.time = clock.Clock(folder / "clock")
+        (folder / "redis").mkdir()
+        self._store = sidecar.Redis(folder / "redis", environment=self.time.environment)
+        stack.callback(self._store.kill)
+        self.vendor = provider.StandIn(key="sk-1")
+        self._url = stack.enter_context(sidecar.served(self.vendor.app()))
+        self.shop = skew.Shop(api_server, namespace, folder, stack)
+        self.shop.keys(openai="sk-1")
+
+    def operator(self, release):
+        folder, environment = self._folder / "operator", self.time.environment
+        running = skew.operator(folder, self._kubeconfig, release, **environment)
+        self._stack.enter_context(running)
+
+    def pod(self, release):
+        return self.shop.pod(release, **self.time.environment)
+
+    def apply(self, *, terms=None, **spec):
+        self.shop.apply(
+            provider={"baseURL": f"{self._url}/v1", **(terms or {})},
+            **{
+                "quota": {"daily": {"requests": LIMIT}},
+                "cache": {"redis": {"url": self._store.url}},
+                "alerts": {"enabled": False},
+                **spec,
+            },
+        )
+
+    def next_day(self):
+        self.time.set(ahead_seconds=self.time.ahead_seconds + DAY_SECONDS)
+
+    def ask_whole_day(self, *pods):
+        """All calls of a day go out, by all pods, and not one more; each text is bought once."""
+        start = len(self.vendor.calls)
+        answers = [
+            pods[number % len(pods)].sidecar.embed(f"{start} text {number}")
+            for number in range(LIMIT + 10)
+        ]
+        called = len(self.vendor.calls) - start
+        statuses = [it.status_code for it in answers]
+        # What one pod holds of the day is not the other's.
+        assert LIMIT - AHEAD <= called <= LIMIT
+        assert statuses.count(200) == called
+        refused = [it.json()["error"]["code"] for it in answers if it.status_code != 200]
+        assert set(refused) == {"insufficient_quota"}
+        again = pods[0].sidecar.embed(f"{start} text 0")
+        assert again.headers["x-embedding-cache"] == "hit"
+        return called
 
 
 @pytest.fixture
-def stack():
-    with ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def time(tmp_path):
-    """The clock of Redis and of all sidecars."""
-    return clock.Clock(tmp_path / "clock")
-
-
-@pytest.fixture
-def store(tmp_path, time, stack):
-    (tmp_path / "redis").mkdir()
-    made = sidecar.Redis(tmp_path / "redis", environment=time.environment)
-    stack.callback(made.kill)
-    return made
-
-
-@pytest.fixture
-def vendor(stack):
-    return provider.StandIn(key="sk-1")
-
-
-@pytest.fixture
-def url(vendor, stack):
-    return stack.enter_context(sidecar.served(vendor.app()))
-
-
-@pytest.fixture
-def shop(api_server, namespace, tmp_path, stack):
-    made = skew.Shop(api_server, namespace, tmp_path, stack)
-    made.keys(openai="sk-1")
-    return made
-
-
-def spec(url, store, **more):
-    redis = {"url": store.url}
-    return {
-        "provider": {"baseURL": f"{url}/v1"},
-        "quota": {"daily": {"requests": LIMIT}},
-        "cache": {"redis": redis},
-        "alerts": {"enabled": False},
-        **more,
-    }
+def stage(api_server, namespace, tmp_path):
+    with ExitStack() as stack:
+        yield Stage(api_server, namespace, tmp_path, stack)
 
 
 @pytest.mark.parametrize("commit", RELEASES)
 @pytest.mark.parametrize("older", ["sidecar", "operator"])
-def test_releases_obey_each_other(
-    commit, older, api_server, tmp_path, stack, shop, vendor, url, store, time
-):
+def test_releases_obey_each_other(stage, commit, older, say):
     before = release_before.of(commit)
-    operator = before if older == "operator" else None
-    stack.enter_context(
-        skew.operator(tmp_path / "operator", api_server.kubeconfig, operator, **time.environment)
-    )
-    shop.apply(**spec(url, store))
+    stage.operator(before if older == "operator" else None)
+    stage.apply()
     # Both releases count in one Redis and share one cache, as while pods are replaced.
-    pods = [shop.pod(it, **time.environment) for it in (before, None)]
+    pods = [stage.pod(it) for it in (before, None)]
     for it in pods:
-        shop.wait_for_document(it)
-    ask_whole_day(pods, vendor)
-    vendor.key = None
-    shop.rotate(pods, "sk-2")
-    vendor.key = "sk-2"
-    time.set(ahead_seconds=time.ahead_seconds + DAY_SECONDS)
-    ask_whole_day(pods, vendor)
-    edit(shop, pods, url, store)
-    if operator is None:
-        shop.wait_for("Ready", "True", "Ready")
+        stage.shop.wait_for_document(it)
+    called = [stage.ask_whole_day(*pods)]
+    stage.vendor.key = None
+    stage.shop.rotate(pods, "sk-2")
+    stage.vendor.key = "sk-2"
+    stage.next_day()
+    called.append(stage.ask_whole_day(*pods))
+    stage.apply(quota={"daily": {"requests": LIMIT + 20}})
     for it in pods:
-        assert "Traceback" not in it.sidecar.said()
+        stage.shop.wait_for_document(it)
+    assert [it.sidecar.embed(f"more of {it.name}").status_code for it in pods] == [200, 200]
+    if older == "sidecar":
+        stage.shop.wait_for("Ready", "True", "Ready")
+    assert "Traceback" not in "".join(it.sidecar.said() for it in pods)
+    say(f"{older} of {commit[:7]}, the other of this tree: {called} calls of {LIMIT} in two days")
 
 
-def ask_whole_day(pods, vendor):
-    """All calls of a day go out, by both, and not one more; each text is bought once."""
-    start = len(vendor.calls)
-    answers = [
-        pods[number % 2].sidecar.embed(f"{start} text {number}") for number in range(LIMIT + 10)
-    ]
-    statuses = [it.status_code for it in answers]
-    called = len(vendor.calls) - start
-    assert called <= LIMIT
-    # What one pod holds of the day is not the other's: each draws at most 16 calls ahead.
-    assert called > LIMIT - 17
-    assert statuses.count(200) == called
-    assert set(statuses) == {200, 429}
-    assert {it.json()["error"]["code"] for it in answers if it.status_code == 429} == {
-        "insufficient_quota"
-    }
-    again = pods[0].sidecar.embed(f"{start} text 0")
-    assert again.headers["x-embedding-cache"] == "hit"
-
-
-def edit(shop, pods, url, store):
-    """More is allowed: both obey."""
-    changed = spec(url, store, quota={"daily": {"requests": LIMIT + 20}})
-    shop.apply(**changed)
-    for it in pods:
-        shop.wait_for_document(it)
-    assert pods[0].sidecar.embed("one more").status_code == 200
-    assert pods[1].sidecar.embed("one more of the other").status_code == 200
-
-
-def test_field_that_older_sidecar_must_not_overlook_keeps_last_document(
-    api_server, tmp_path, stack, shop, url, store, time
-):
-    stack.enter_context(
-        skew.operator(tmp_path / "operator", api_server.kubeconfig, None, **time.environment)
-    )
-    shop.apply(**spec(url, store))
-    pod = shop.pod(release_before.of(), **time.environment)
-    shop.wait_for("Ready", "True", "Ready")
-    message = shop.wait_for("ConfigInForce", "True", "InForceUnproven", words=pod.name)
+def test_field_that_older_sidecar_must_not_overlook_keeps_last_document(stage):
+    stage.operator(None)
+    stage.apply()
+    pod = stage.pod(release_before.of())
+    stage.shop.wait_for("Ready", "True", "Ready")
+    message = stage.shop.wait_for("ConfigInForce", "True", "InForceUnproven", words=pod.name)
     assert "restart these pods" in message
-    monthly = {"daily": {"requests": LIMIT}, "monthly": {"requests": 1_000}}
-    shop.apply(**spec(url, store, quota=monthly))
+    stage.apply(quota={"daily": {"requests": LIMIT}, "monthly": {"requests": 1_000}})
     told = f"{pod.name} rejects the newest document (it does not know quota.monthly"
-    shop.wait_for("ConfigInForce", "False", "SidecarsBehind", words=told)
-    assert shop.condition("Ready")["status"] == "False"
+    stage.shop.wait_for("ConfigInForce", "False", "SidecarsBehind", words=told)
+    assert stage.shop.condition("Ready")["status"] == "False"
     assert pod.sidecar.embed("by the last document").status_code == 200
 
 
-def test_field_that_older_sidecar_overlooks_is_told_and_not_in_force(
-    api_server, tmp_path, stack, shop, url, store, time
-):
-    stack.enter_context(
-        skew.operator(tmp_path / "operator", api_server.kubeconfig, None, **time.environment)
-    )
-    given = spec(url, store)
-    given["provider"] |= {"timeouts": {"callSeconds": 5}}
-    shop.apply(**given, failover={"enabled": True})
-    older, newer = (shop.pod(it, **time.environment) for it in (release_before.of(), None))
-    message = shop.wait_for(
+def test_field_that_older_sidecar_overlooks_is_never_in_force(stage):
+    stage.operator(None)
+    stage.apply(terms={"timeouts": {"callSeconds": 5}})
+    older, newer = (stage.pod(it) for it in (release_before.of(), None))
+    message = stage.shop.wait_for(
         "ConfigInForce", "False", "SidecarsBehind", words="1 of 2 sidecars obey"
     )
     assert f"{older.name} ignores providers.timeouts" in message

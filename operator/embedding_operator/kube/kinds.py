@@ -71,6 +71,9 @@ CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
+DEFINITION: Final = Kind(
+    "apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False
+)
 
 KINDS: Final[Mapping[str, Kind]] = {
     "ConfigMap": CONFIG_MAP,

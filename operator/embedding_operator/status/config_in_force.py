@@ -164,14 +164,18 @@ def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str
         return Verdict("Unknown", unknown[0].reason, message)
     if force.pending:
         return _last_seen(CONDITION, generation=generation, previous=previous)
+    return _in_force(force)
+
+
+def _in_force(force: Force) -> Verdict:
     if force.unproven:
         message = (
-            f"All {asked} sidecars report the newest policy. {len(force.unproven)} are of an older"
-            " release, which cannot prove it and does not report its keys; restart these pods:"
-            f" {few(force.unproven, most=PROBLEMS_SHOWN)}."
+            f"All {force.asked} sidecars report the newest policy. {len(force.unproven)} are of an"
+            " older release, which cannot prove it and does not report its keys; restart these"
+            f" pods: {few(force.unproven, most=PROBLEMS_SHOWN)}."
         )
         return Verdict("True", UNPROVEN_OLDER, message)
-    message = f"All {asked} sidecars report the newest policy and the newest keys."
+    message = f"All {force.asked} sidecars report the newest policy and the newest keys."
     return Verdict("True", "InForce", message)
 
 

@@ -4,6 +4,7 @@ import base64
 import copy
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -264,7 +265,8 @@ def test_replica_that_does_not_issue_serves_what_holder_issued(tmp_path):
 def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_path, monkeypatch):
     monkeypatch.setattr(webhook_ca, "LOOK_SECONDS", 0.01)
     server, now = Server(), [NOW]
-    kept = webhook_ca.WebhookCA(objects=server, place=place(tmp_path), clock=lambda: now[0])
+    objects: Any = server
+    kept = webhook_ca.WebhookCA(objects=objects, place=place(tmp_path), clock=lambda: now[0])
     stopping = threading.Event()
     running = threading.Thread(target=kept.run, args=(stopping,))
     running.start()

@@ -1,0 +1,133 @@
+"""Definitions of a release of before, and a second installation, on a real API server."""
+
+import json
+import os
+import subprocess
+
+import pytest
+import yaml
+
+from dev import cluster
+from embedding_contract import names
+from tests.parts import helm, installation, kubectl, operating, release_before, skew
+from tests.parts.installation import wait
+
+pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+
+METRIC = "embedding_operator_definition_missing_fields"
+POLICIES = f"{names.PLURAL}.{names.GROUP}"
+CHART = installation.ROOT / "charts" / "embedding-operator"
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """An API server of its own: definitions are shared by all who use one."""
+    name = f"skew-{os.getpid()}"
+    up = cluster.up(form="control-plane", name=name, owner_pid=os.getpid())
+    try:
+        yield kubectl.Kubectl(up.kubeconfig)
+    finally:
+        cluster.down(name)
+
+
+def policy(namespace):
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": "search", "namespace": namespace},
+        "spec": {
+            "podSelector": {},
+            "providers": [
+                {
+                    "name": "local",
+                    "type": "OpenAICompatible",
+                    "model": "e5",
+                    "baseURL": "http://model.example/v1",
+                }
+            ],
+            "alerts": {"enabled": False},
+        },
+    }
+
+
+def test_operator_serves_on_older_definition_and_names_what_it_lacks(bare, tmp_path):
+    bare.define(release_before.of().crd)
+    bare("create", "namespace", "older")
+    bare.apply(policy("older"))
+    with skew.operator(tmp_path / "operator", bare.kubeconfig, None) as running:
+        wait(
+            lambda: bare("get", "embpol", "-n", "older", "-o", "jsonpath={.items[0].status}"),
+            "a status",
+            last=running.log,
+        )
+        name = names.document_configmap("search")
+        assert bare.get("configmap", name, "-n", "older")["data"][names.DOCUMENT_KEY]
+        counted = running.metrics()
+        told = running.log()
+    assert f'{METRIC}{{definition="{POLICIES}"}} 0.0' not in counted
+    assert f'{METRIC}{{definition="{POLICIES}"}}' in counted
+    assert "is older than this operator, which serves on; it lacks" in told
+    assert "spec.quota.monthly" in told or "spec.providers[]" in told
+    assert "Traceback" not in told
+
+
+def test_definition_of_this_release_lacks_nothing_after_chart_upgrade(bare, tmp_path):
+    """The chart brings the definitions; a policy of before stays as it was."""
+    helm.Helm(bare.kubeconfig)(
+        *("upgrade", "--install", "mine", str(CHART), "-n", "mine", "--create-namespace"),
+        "--take-ownership",
+    )
+    with skew.operator(
+        tmp_path / "operator", bare.kubeconfig, None, INSTALLATION="mine/mine"
+    ) as running:
+        counted = [it for it in running.metrics().splitlines() if it.startswith(METRIC)]
+        told = running.log()
+    assert len(counted) == 3
+    assert {it.rpartition(" ")[2] for it in counted} == {"0.0"}
+    assert "older than this operator" not in told
+
+
+def test_second_release_says_whose_definitions_those_are(bare):
+    asked = helm.Helm(bare.kubeconfig)
+    owned = ("upgrade", "--install", "mine", str(CHART), "-n", "mine", "--create-namespace")
+    asked(*owned, "--take-ownership")
+    with pytest.raises(helm.HelmError) as refused:
+        asked("install", "second", str(CHART), "-n", "second", "--create-namespace")
+    assert "belong to release mine in namespace mine" in refused.value.said
+    assert "policies of this cluster" in refused.value.said
+    asked(*owned)  # the first one is upgraded as ever
+
+
+def test_second_operator_stops_and_says_whose_policies_those_are(bare, tmp_path):
+    mark = f"{names.ANNOTATION_INSTALLATION}=first/theirs"
+    bare("annotate", "crd", POLICIES, mark, "--overwrite")
+    (tmp_path / "operator").mkdir()
+    second = operating.Operator(tmp_path / "operator", bare.kubeconfig, None)
+    done = subprocess.run(
+        second.program,
+        env={**second.environment, "INSTALLATION": "second/mine"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "belong to the installation theirs in namespace first" in done.stderr
+    assert "second/mine, stops" in done.stderr
+
+
+def test_definitions_that_were_kept_are_taken_over_by_another_release(bare):
+    """C15: Helm refuses them until it is told to take them, as docs/install.md says."""
+    asked = helm.Helm(bare.kubeconfig)
+    for release in ("mine", "second"):
+        if release in asked("list", "-n", release, "-q"):
+            asked("uninstall", release, "-n", release)
+    install = ("install", "renamed", str(CHART), "-n", "renamed", "--create-namespace")
+    with pytest.raises(helm.HelmError, match="invalid ownership metadata"):
+        asked(*install)
+    asked(*install, "--take-ownership")
+    annotations = bare.get("crd", POLICIES)["metadata"]["annotations"]
+    assert annotations[names.ANNOTATION_INSTALLATION] == "renamed/renamed"
+    found = json.loads(bare("get", "embpol", "-A", "-o", "json"))["items"]
+    assert [it["metadata"]["name"] for it in found] == ["search"]
+    assert yaml.safe_load(asked("get", "manifest", "renamed", "-n", "renamed").split("---")[1])

@@ -75,16 +75,9 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
-    kept = definitions.Definitions(
-        objects=api, own=chosen.installation, lacks=measured.definition_lacks
-    )
-    try:
-        kept.check()
-    except definitions.ForeignError as error:
-        _LOG.error("%s", error)
+    stopping = threading.Event()
+    if not _watch_definitions(chosen, api, measured, stopping):
         return FOREIGN_EXIT
-    except errors.OperatorError as error:  # it is looked at again
-        _LOG.warning("the definitions cannot be read: %s", error)
     # One namespace may use all workers but one.
     queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
         most_of_one=max(1, chosen.workers - 1)
@@ -171,8 +164,6 @@ def _run() -> int:
         deadline_seconds=chosen.reconcile_deadline_seconds,
         users=users,
     )
-    stopping = threading.Event()
-    _start(kept.run, stopping, partial(os.kill, os.getpid(), signal.SIGTERM))
     seen.start(stopping)
     for keys, waiting, do in (
         (seen.policies.keys, queue, reconciler),
@@ -210,6 +201,22 @@ def _run() -> int:
         if store is not None:
             store.close()
     return 0
+
+
+def _watch_definitions(
+    chosen: settings.Settings,
+    api: client.KubeClient,
+    measured: metrics.Metrics,
+    stopping: threading.Event,
+) -> bool:
+    """Look at the definitions now and each minute; False if they are another installation's."""
+    found = definitions.Definitions(
+        objects=api, own=chosen.installation, lacks=measured.definition_lacks
+    )
+    ours = found.are_ours()
+    if ours:
+        _start(found.run, stopping, partial(os.kill, os.getpid(), signal.SIGTERM))
+    return ours
 
 
 async def _serve(registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings) -> None:

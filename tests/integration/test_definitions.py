@@ -1,11 +1,12 @@
-"""Definitions of a release of before, and a second installation, on a real API server."""
+"""Definitions of a release of before, and a second installation, on a real API server.
 
-import json
+The tests follow one cluster's life: they run in their order.
+"""
+
 import os
 import subprocess
 
 import pytest
-import yaml
 
 from dev import cluster
 from embedding_contract import names
@@ -51,7 +52,9 @@ def policy(namespace):
 
 
 def test_operator_serves_on_older_definition_and_names_what_it_lacks(bare, tmp_path):
-    bare.define(release_before.of().crd)
+    asked = helm.Helm(bare.kubeconfig)
+    asked("install", "mine", str(release_before.of().chart), "-n", "mine", "--create-namespace")
+    bare.wait_until_served(release_before.of().crd)
     bare("create", "namespace", "older")
     bare.apply(policy("older"))
     with skew.operator(tmp_path / "operator", bare.kubeconfig, None) as running:
@@ -73,10 +76,7 @@ def test_operator_serves_on_older_definition_and_names_what_it_lacks(bare, tmp_p
 
 def test_definition_of_this_release_lacks_nothing_after_chart_upgrade(bare, tmp_path):
     """The chart brings the definitions; a policy of before stays as it was."""
-    helm.Helm(bare.kubeconfig)(
-        *("upgrade", "--install", "mine", str(CHART), "-n", "mine", "--create-namespace"),
-        "--take-ownership",
-    )
+    helm.Helm(bare.kubeconfig)("upgrade", "mine", str(CHART), "-n", "mine")
     with skew.operator(
         tmp_path / "operator", bare.kubeconfig, None, INSTALLATION="mine/mine"
     ) as running:
@@ -89,18 +89,14 @@ def test_definition_of_this_release_lacks_nothing_after_chart_upgrade(bare, tmp_
 
 def test_second_release_says_whose_definitions_those_are(bare):
     asked = helm.Helm(bare.kubeconfig)
-    owned = ("upgrade", "--install", "mine", str(CHART), "-n", "mine", "--create-namespace")
-    asked(*owned, "--take-ownership")
     with pytest.raises(helm.HelmError) as refused:
         asked("install", "second", str(CHART), "-n", "second", "--create-namespace")
     assert "belong to release mine in namespace mine" in refused.value.said
     assert "policies of this cluster" in refused.value.said
-    asked(*owned)  # the first one is upgraded as ever
+    asked("upgrade", "mine", str(CHART), "-n", "mine")  # the first one is upgraded as ever
 
 
 def test_second_operator_stops_and_says_whose_policies_those_are(bare, tmp_path):
-    mark = f"{names.ANNOTATION_INSTALLATION}=first/theirs"
-    bare("annotate", "crd", POLICIES, mark, "--overwrite")
     (tmp_path / "operator").mkdir()
     second = operating.Operator(tmp_path / "operator", bare.kubeconfig, None)
     done = subprocess.run(
@@ -112,22 +108,18 @@ def test_second_operator_stops_and_says_whose_policies_those_are(bare, tmp_path)
         check=False,
     )
     assert done.returncode == 3
-    assert "belong to the installation theirs in namespace first" in done.stderr
+    assert "belong to the installation mine in namespace mine" in done.stderr
     assert "second/mine, stops" in done.stderr
 
 
 def test_definitions_that_were_kept_are_taken_over_by_another_release(bare):
     """C15: Helm refuses them until it is told to take them, as docs/install.md says."""
     asked = helm.Helm(bare.kubeconfig)
-    for release in ("mine", "second"):
-        if release in asked("list", "-n", release, "-q"):
-            asked("uninstall", release, "-n", release)
+    asked("uninstall", "mine", "-n", "mine")
     install = ("install", "renamed", str(CHART), "-n", "renamed", "--create-namespace")
     with pytest.raises(helm.HelmError, match="invalid ownership metadata"):
         asked(*install)
     asked(*install, "--take-ownership")
     annotations = bare.get("crd", POLICIES)["metadata"]["annotations"]
     assert annotations[names.ANNOTATION_INSTALLATION] == "renamed/renamed"
-    found = json.loads(bare("get", "embpol", "-A", "-o", "json"))["items"]
-    assert [it["metadata"]["name"] for it in found] == ["search"]
-    assert yaml.safe_load(asked("get", "manifest", "renamed", "-n", "renamed").split("---")[1])
+    assert [it["metadata"]["name"] for it in bare.get("embpol", "-A")["items"]] == ["search"]

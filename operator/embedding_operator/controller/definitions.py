@@ -30,8 +30,8 @@ class ForeignError(Exception):
     def __init__(self, *, owner: str, own: str, policies: int) -> None:
         namespace, _, release = owner.rpartition("/")
         super().__init__(
-            f"the definition of {names.KIND}, and the {policies} policies of this cluster, belong to"
-            f" the installation {release} in namespace {namespace}; this one, {own}, stops: a"
+            f"the definition of {names.KIND}, and the {policies} policies of this cluster, belong"
+            f" to the installation {release} in namespace {namespace}; this one, {own}, stops: a"
             " cluster has one. Uninstall one of both; docs/install.md tells how to take over."
         )
 
@@ -98,6 +98,17 @@ class Definitions:
             if found != self._told.get(name, ()):
                 self._say(name, found)
             self._told[name] = found
+
+    def are_ours(self) -> bool:
+        """False, and said, if they are another installation's; True if that cannot be known yet."""
+        try:
+            self.check()
+        except ForeignError as error:
+            _LOG.error("%s", error)
+            return False
+        except errors.OperatorError as error:  # `run` looks again
+            _LOG.warning("the definitions cannot be read: %s", error)
+        return True
 
     def run(self, stopping: threading.Event, end: Callable[[], None]) -> None:
         """Check every minute until stopped; call `end` when another installation took over."""

@@ -160,9 +160,10 @@ class Reconciling:
             deadline_seconds=60,
             now=self._tick,
         )
+        self.seen = read_through.ReadThrough(objects or self.objects)
         self._reconciler = reconciler.Reconciler(
             objects=objects or self.objects,
-            seen=read_through.ReadThrough(objects or self.objects),
+            seen=self.seen,
             store=self.store,
             asked=self.asks,
             events=self.events,

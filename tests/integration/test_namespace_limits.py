@@ -115,7 +115,7 @@ def test_namespace_that_is_being_deleted_is_condition(api_server, namespace):
         ended = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
         return {**found, "metadata": {**found["metadata"], **ended}}
 
-    run.seen.namespace = going  # type: ignore[method-assign]
+    run.seen.namespace = going
     run("search")
     found = run.condition("search", "Accepted")
     assert (found["status"], found["reason"]) == ("False", "NamespaceTerminating")

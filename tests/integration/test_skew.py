@@ -4,6 +4,10 @@ Each is a real process of its own commit, with the packages that its lock names;
 Redis and what is written between them are real. kubelet and the provider are stood in for.
 """
 
+import itertools
+import os
+import time
+from collections import Counter
 from contextlib import ExitStack
 
 import pytest
@@ -16,6 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
 RELEASES = [release_before.PREVIOUS, release_before.LATEST]
 LIMIT = 40
+SOAK_SECONDS = int(os.environ.get("SKEW_SOAK_SECONDS", "3600"))
 AHEAD = 16
 """The most calls that a sidecar draws of the day before it makes them."""
 
@@ -94,9 +99,7 @@ def test_releases_obey_each_other(stage, commit, older, say):
     for it in pods:
         stage.shop.wait_for_document(it)
     called = [stage.ask_whole_day(*pods)]
-    stage.vendor.key = None
-    stage.shop.rotate(pods, "sk-2")
-    stage.vendor.key = "sk-2"
+    rotate(stage, pods)
     stage.next_day()
     called.append(stage.ask_whole_day(*pods))
     stage.apply(quota={"daily": {"requests": LIMIT + 20}})
@@ -107,6 +110,40 @@ def test_releases_obey_each_other(stage, commit, older, say):
         stage.shop.wait_for("Ready", "True", "Ready")
     assert "Traceback" not in "".join(it.sidecar.said() for it in pods)
     say(f"{older} of {commit[:7]}, the other of this tree: {called} calls of {LIMIT} in two days")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(2 * SOAK_SECONDS)
+def test_older_sidecars_obey_for_an_hour(stage, say):
+    """The same at length: days end, and a key is rotated, with a request each half second."""
+    stage.operator(None)
+    stage.apply(quota={"daily": {"requests": 10_000}})
+    pods = [stage.pod(release_before.of()) for _ in range(2)]
+    for it in pods:
+        stage.shop.wait_for_document(it)
+    ends_at, statuses, turn = time.monotonic() + SOAK_SECONDS, Counter[int](), itertools.count()
+    events = [stage.next_day, lambda: rotate(stage, pods), stage.next_day]
+    for number, event in enumerate(events, start=1):
+        until = ends_at - SOAK_SECONDS * (len(events) + 1 - number) / (len(events) + 1)
+        while time.monotonic() < until:
+            ask(pods, next(turn), statuses)
+        event()
+    while time.monotonic() < ends_at:
+        ask(pods, next(turn), statuses)
+    assert set(statuses) == {200}
+    stage.shop.wait_for("Ready", "True", "Ready")
+    say(f"sidecars of N-1 for {SOAK_SECONDS} s: {statuses[200]} requests, 0 failed")
+
+
+def ask(pods, number, statuses):
+    statuses[pods[number % 2].sidecar.embed(f"text {number}").status_code] += 1
+    time.sleep(0.5)
+
+
+def rotate(stage, pods):
+    stage.vendor.key = None
+    stage.shop.rotate(pods, "sk-2")
+    stage.vendor.key = "sk-2"
 
 
 def test_field_that_older_sidecar_must_not_overlook_keeps_last_document(stage):

@@ -122,7 +122,7 @@ def test_namespace_that_is_being_deleted_is_condition(api_server, namespace):
     assert owned(run) == []
 
 
-def test_namespace_goes_within_half_a_minute_without_operator(api_server):
+def test_namespace_goes_within_30_seconds_without_operator(api_server):
     """Nothing of ours has a finalizer: what stands is deleted by Kubernetes alone."""
     api_server("create", "namespace", "goes")
     run = run_in(api_server, "goes")

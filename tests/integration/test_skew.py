@@ -114,7 +114,7 @@ def test_releases_obey_each_other(stage, commit, older, say):
 
 @pytest.mark.soak
 @pytest.mark.timeout(2 * SOAK_SECONDS)
-def test_older_sidecars_obey_for_an_hour(stage, say):
+def test_older_sidecars_obey_for_one_hour(stage, say):
     """The same at length: days end, and a key is rotated, with a request each half second."""
     stage.operator(None)
     stage.apply(quota={"daily": {"requests": 10_000}})

@@ -133,7 +133,7 @@ class WebhookCA:
             stored = self._objects.get(kinds.SECRET, place.namespace, place.secret)
             found = _read(stored)
             to_make = certificates.plan(found, hosts=place.hosts, now=now)
-            if found is not None and to_make == "keep" and self._is_owned(stored):
+            if found is not None and to_make == "keep" and self._has_owner(stored):
                 return found
             if not self._issues():
                 if found is not None and to_make != "all":
@@ -155,13 +155,13 @@ class WebhookCA:
             return made
         raise errors.Unavailable(f"the Secret {self._place.secret} keeps changing")
 
-    def _is_owned(self, stored: Mapping[str, Any] | None) -> bool:
+    def _has_owner(self, stored: Mapping[str, Any] | None) -> bool:
         """True if the Secret goes with its owner, or can have none."""
-        owner = self._owned_by()
+        owner = self._account_reference()
         owners = (stored or {}).get("metadata", {}).get("ownerReferences") or []
         return owner is None or any(it.get("uid") == owner["uid"] for it in owners)
 
-    def _owned_by(self) -> dict[str, Any] | None:
+    def _account_reference(self) -> dict[str, Any] | None:
         """The operator's ServiceAccount, with which an uninstalled chart's Secret goes."""
         if self._owner is None:
             try:
@@ -181,7 +181,7 @@ class WebhookCA:
             "namespace": self._place.namespace,
             "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
         }
-        if (owner := self._owned_by()) is not None:
+        if (owner := self._account_reference()) is not None:
             metadata["ownerReferences"] = [owner]
         body = {
             "apiVersion": "v1",

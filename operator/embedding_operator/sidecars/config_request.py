@@ -46,7 +46,7 @@ class Client:
         return errors.Problem(config_in_force.NO_ANSWER, f"answered with status {answer.status}")
 
     async def _by_metrics(self, pod: Pod, problem: errors.Problem) -> InForce | errors.Problem:
-        """What a sidecar that knows Bearer alone tells without a token: its metrics, unproven."""
+        """The report of a sidecar that knows Bearer alone: its metrics, without a proof."""
         try:
             answer = await exchange.get(
                 pod.address, self._port, target=names.PATH_METRICS, headers={}

@@ -55,7 +55,7 @@ def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_forc
 
 
 def _lag(answer: InForce, wanted: Wanted) -> str | None:
-    """What a sidecar does not obey; None where it obeys all."""
+    """The part that a sidecar does not obey; None where it obeys all."""
     ignored = formats.unknown(wanted.later, to=answer.format)
     of_older = f"{', '.join(ignored)}, as its release is older: restart the pod" if ignored else ""
     if not is_late(answer, wanted):

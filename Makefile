@@ -55,7 +55,7 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) pytest -q $(BESIDE) -m "$(FAST)" tests
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
-	@$(RUN) pytest -q $(BESIDE) -m "(integration or cluster) and not soak" tests
+	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
 else

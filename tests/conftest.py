@@ -8,17 +8,20 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from dev import cluster
-from tests.parts import compatibility, kubectl, secrecy
+from tests.parts import compatibility, kubectl, roles, secrecy
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
 CLASS_CRD = CRD.with_name("clusterembeddingproviders.yaml")
 SAID = "said"
+RIGHTS = "rights"
+ALL_RIGHTS = "--all-rights-used"
 
 _numbers = itertools.count(1)
 
@@ -39,8 +42,71 @@ def record_row(record_property: Callable[[str, object], None]) -> compatibility.
     return lambda row: record_property(compatibility.PROPERTY, row.to_json())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all-rights-used`: fail if the chart gives a right that no test of the run used."""
+    parser.addoption(ALL_RIGHTS, action="store_true", help="for runs of the whole cluster tier")
+
+
+@pytest.fixture(autouse=True)
+def operator_was_refused_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The chart's roles are enough for what the operator did, by the API servers' audit logs."""
+    yield
+    refused = roles.AUDIT.refusals()
+    if request.node.get_closest_marker("refused") is None:
+        assert refused == [], "the chart's roles lack a right"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the first process, or judge there, which rights were used."""
+    roles.AUDIT.refusals()
+    told = [roles.AUDIT.answered, sorted(roles.AUDIT.used)]
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[RIGHTS] = told
+        return
+    _USED.note(told)
+    if session.config.getoption(ALL_RIGHTS) and _USED.unused():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+class _Used:
+    """The rights that all processes of a run have used."""
+
+    def __init__(self) -> None:
+        self._answered = 0
+        self._used: set[roles.Grant] = set()
+
+    def note(self, told: list[Any]) -> None:
+        self._answered += told[0]
+        self._used |= {(group, resource, verb) for group, resource, verb in told[1]}
+
+    def unused(self) -> list[str]:
+        return [" ".join(it).strip() for it in sorted(roles.unused(self._used))]
+
+    def __str__(self) -> str:
+        return f"the chart's roles: {self._answered} requests of operators, none refused"
+
+    def __bool__(self) -> bool:
+        return bool(self._answered)
+
+
+_USED = _Used()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Called of pytest-xdist as a process ends."""
+    told = getattr(node, "workeroutput", {}).get(RIGHTS)
+    if told is not None:
+        _USED.note(told)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What tests have said, also those that were skipped."""
+    if _USED:
+        terminalreporter.write_line(str(_USED))
+    if terminalreporter.config.getoption(ALL_RIGHTS):
+        terminalreporter.write_line(f"rights never used: {', '.join(_USED.unused()) or 'none'}")
     reports = [
         report
         for outcome in ("passed", "failed", "skipped")

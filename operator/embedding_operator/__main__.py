@@ -4,6 +4,7 @@ embedding-operator run                          reconcile, in a cluster or by a 
 embedding-operator render FILE [--document|--rules] [--namespace NS]   print a policy's objects
 embedding-operator secrets migrate|verify ...   from a file, an environment or a Secret into Vault
 embedding-operator alerts verify [--expect N]   check that the rule groups of policies are loaded
+embedding-operator test-sidecar --model NAME    in a pod: ask its sidecar, as `helm test` does
 """
 
 import argparse
@@ -21,7 +22,7 @@ import kopf
 
 from embedding_contract import names
 from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
-from embedding_operator.cli import alerts_verify, preview
+from embedding_operator.cli import alerts_verify, preview, sidecar_test
 from embedding_operator.controller import (
     class_credentials,
     definitions,
@@ -61,6 +62,7 @@ def main() -> int:
     preview.add_to(commands)
     command.add_to(commands)
     alerts_verify.add_to(commands)
+    sidecar_test.add_to(commands)
     options = parser.parse_args()
     code: int = options.run(options)
     return code
@@ -95,6 +97,7 @@ def _run() -> int:
         class_queue=class_queue,
         namespace=chosen.namespace,
         skipped=measured.skipped,
+        watched=chosen.watch_namespaces,
     )
     for kind in seen.kinds:
         measured.watch_up(kind, partial(seen.hears, kind))
@@ -108,7 +111,11 @@ def _run() -> int:
         period_seconds=chosen.resync_seconds,
     )
     asked.start()
-    selecting = prometheuses.Prometheuses(find=api.prometheuses, labels_of=api.namespace_labels)
+    selecting = prometheuses.Prometheuses(
+        # Without a right on the cluster they cannot be listed.
+        find=tuple if chosen.watch_namespaces else api.prometheuses,
+        labels_of=api.namespace_labels,
+    )
     monitoring = monitor.Monitor(
         chosen.monitoring,
         changed=queue.add,
@@ -172,7 +179,8 @@ def _run() -> int:
     ):
         counted = _measured(do, measured, queues)
         _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
-    registry, behaviour = kopf_setup.registry(), kopf_setup.settings()
+    registry = kopf_setup.registry()
+    behaviour = kopf_setup.settings(sees_definitions=not chosen.watch_namespaces)
     listening = threading.Event()
     live: tuple[health.Check, ...] = (
         lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
@@ -209,7 +217,12 @@ def _watch_definitions(
     measured: metrics.Metrics,
     stopping: threading.Event,
 ) -> bool:
-    """Look at the definitions now and each minute; False if they are another installation's."""
+    """Look at the definitions now and each minute; False if they are another installation's.
+
+    An operator of some namespaces has no right to read them, and others may be beside it.
+    """
+    if chosen.watch_namespaces:
+        return True
     found = definitions.Definitions(
         objects=api, own=chosen.installation, lacks=measured.definition_lacks
     )
@@ -371,6 +384,7 @@ def _sidecar(chosen: settings.Settings) -> injector.Sidecar:
         pull_policy=chosen.sidecar_image_pull_policy,
         resources=chosen.sidecar_resources,
         otel_endpoint=chosen.sidecar_otel_endpoint,
+        pull_secrets=chosen.pull_secrets,
     )
 
 

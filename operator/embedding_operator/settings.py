@@ -19,6 +19,7 @@ from embedding_operator.vault import access_rules
 T = TypeVar("T")
 
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
@@ -59,11 +60,14 @@ class Settings:
     `installation` is NAMESPACE/RELEASE of the chart; empty without one.
 
     `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
-    `rollout_namespaces` may be restarted, `*` for every one.
+    `rollout_namespaces` may be restarted, `*` for every one. Only `watch_namespaces` are watched,
+    every one if there are none. Injected pods and pods of indexes name `pull_secrets`.
     """
 
     namespace: str
     installation: str
+    watch_namespaces: tuple[str, ...]
+    pull_secrets: tuple[str, ...]
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
@@ -99,6 +103,8 @@ def read(environment: Mapping[str, str]) -> Settings:
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
         installation=of("INSTALLATION", _text, ""),
+        watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
+        pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
         sidecar_image_pull_policy=of(
             "SIDECAR_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"
@@ -118,6 +124,7 @@ def read(environment: Mapping[str, str]) -> Settings:
             pull_policy=of("VECTORS_IMAGE_PULL_POLICY", _one_of(*_PULL_POLICIES), "IfNotPresent"),
             resources=of("VECTORS_RESOURCES", _resources, _DEFAULT_RESOURCES),
             namespaces=of("VECTORS_NAMESPACES", _plain_names, frozenset()),
+            pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),
         ),
         vault=_vault(
             environment,
@@ -223,6 +230,18 @@ def _plain_names(value: str, name: str) -> frozenset[str]:
     found = _names(value, name)
     if "*" in found:
         raise InvalidSetting(name, "must name namespaces; * is not allowed")
+    return found
+
+
+def _sorted_names(value: str, name: str) -> tuple[str, ...]:
+    return tuple(sorted(_plain_names(value, name)))
+
+
+def _secret_names(value: str, name: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(value.split(",")))
+    wrong = [it for it in found if not _SUBDOMAIN.fullmatch(it)]
+    if wrong:
+        raise InvalidSetting(name, f"{wrong[0]!r} is no name of a Secret; separate by commas")
     return found
 
 

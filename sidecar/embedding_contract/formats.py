@@ -13,7 +13,7 @@ FIRST: Final = 1
 PROVEN: Final = 2
 """Sidecars that prove the API token, and do not report a format yet."""
 CURRENT: Final = 2
-"""The format that this release reads and reports. A key that a release adds gets the next number."""
+"""The format that this release reads and reports. A release that adds a key adds one to it."""
 
 SINCE: Final[Mapping[str, int]] = MappingProxyType(
     {

@@ -321,7 +321,7 @@ def without_schema(run):
                 found["spec"]["providers"] = [{"name": "openai"}]
             return found
 
-    run.restart(Objects())
+    run.restart(reads=Objects())
     return run
 
 

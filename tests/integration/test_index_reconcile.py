@@ -290,7 +290,7 @@ def test_running_job_that_was_deleted_is_started_again(run, api_server):
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("at", range(1, 7))
 def test_crash_at_any_write_is_healed_by_next_reconcile(run, at, after):
-    run.restart(reconciling.Crashing(run.api, at=at, after=after))
+    run.restart(reconciling.Crashing(run.subject, at=at, after=after))
     with pytest.raises(reconciling.CrashError):
         run()
     run.restart()
@@ -513,6 +513,6 @@ def test_api_server_that_refuses_is_error_that_comes_again(run):
         def __getattr__(self, name):
             raise errors.Unavailable("away", reason="APIServerAway")
 
-    run.restart(Away())
+    run.restart(Away(), reads=Away())
     with pytest.raises(errors.Unavailable):
         run()

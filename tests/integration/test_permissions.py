@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Iterator
-from http import HTTPStatus
 
 import pytest
 import yaml
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, vault
+from embedding_operator.injection import webhook_ca
+from tests.parts import charted, helm, roles, vault
 from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
@@ -26,12 +26,6 @@ MONITORING_PLURALS = (
     "prometheusagents",
     "thanosrulers",
 )
-
-Grant = tuple[str, str, str]
-"""API group, resource (and subresource), verb."""
-
-TO_ADOPT: set[Grant] = {("", "configmaps", "delete"), ("batch", "cronjobs", "delete")}
-"""C9: asked for by an admission plugin that is off here (test_field_clusters.py has it on)."""
 
 
 @pytest.fixture(scope="module")
@@ -245,16 +239,6 @@ def entries(log):
     return [entry for entry in lines if entry["user"]["username"] == charted.USER]
 
 
-def grants(entry) -> set[Grant]:
-    """What a request needed; server-side apply that creates needs that permission too."""
-    about = entry["objectRef"]
-    subresource = f"/{about['subresource']}" if "subresource" in about else ""
-    verbs = {entry["verb"]}
-    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == HTTPStatus.CREATED:
-        verbs.add("create")
-    return {(about.get("apiGroup", ""), about["resource"] + subresource, verb) for verb in verbs}
-
-
 def test_operator_was_refused_no_request(log):
     refused = [
         (entry["verb"], entry["requestURI"])
@@ -285,18 +269,67 @@ def test_operator_makes_tokens_of_its_own_accounts_only(
 
 
 def test_each_granted_right_is_used(log, administrator):
-    used = {it for entry in entries(log) if "objectRef" in entry for it in grants(entry)}
-    roles = [
+    used = {it for entry in entries(log) for it in roles.grants(entry)}
+    given = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
         administrator.get("role", f"{charted.NAME}-vectors", "-n", SHOP),
     ]
     granted = {
         (group, resource, verb)
-        for role in roles
+        for role in given
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted - used == TO_ADOPT
+    assert granted - used == roles.TO_ADOPT
+    assert granted == roles.granted()
+
+
+# --- who writes which field
+
+
+def fields(found, at=()):
+    """The leaves of a field manager's fieldsV1; the keys of list items are part of the path."""
+    inner = {key: it for key, it in found.items() if key != "."}
+    if not inner:
+        yield at
+    for key, it in inner.items():
+        if not (at and at[-1].startswith("k:") and key in KEYS):
+            yield from fields(it, (*at, key))
+
+
+KEYS = ("f:name", "f:key", "f:containerPort", "f:port", "f:protocol", "f:mountPath")
+"""Fields by which items of a list are told apart: each manager of an item has them."""
+
+
+def managers(administrator, found):
+    """The field managers of an object of the chart, with their fields."""
+    where = found["metadata"].get("namespace")
+    named = (found["kind"], found["metadata"]["name"], *(("-n", where) if where else ()))
+    live = administrator.get(*named, "--show-managed-fields")
+    return {
+        it["manager"]: set(fields(it["fieldsV1"]))
+        for it in live["metadata"]["managedFields"]
+        if not it.get("subresource")
+    }
+
+
+def test_chart_and_operator_write_no_field_both(log, administrator):
+    """Helm 4 applies server-side, and would get a conflict."""
+    manifest = helm.Helm(administrator.kubeconfig)(
+        "get", "manifest", charted.NAME, "-n", SYSTEM_NAMESPACE
+    )
+    shared, writers = {}, set()
+    for found in (it for it in yaml.safe_load_all(manifest) if it):
+        of = managers(administrator, found)
+        ours = {it for it in of if it.startswith(names.FIELD_MANAGER)}
+        writers |= {(found["kind"], it) for it in ours}
+        for name in ours:
+            both = of["helm"] & of[name]
+            if both:
+                shared[found["kind"], found["metadata"]["name"]] = both
+    assert shared == {}
+    # What the operator does write there: it was not looked past.
+    assert writers == {("MutatingWebhookConfiguration", webhook_ca.FIELD_MANAGER)}

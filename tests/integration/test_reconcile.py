@@ -427,7 +427,7 @@ class Unmonitored:
 
 
 def test_monitoring_comes_when_its_kinds_come(run):
-    run.restart(Unmonitored(run.objects))
+    run.restart(Unmonitored(run.subject))
     run("search")
     found = run.condition("search", "MonitoringApplied")
     assert (found["status"], found["reason"]) == ("False", "CRDsAbsent")
@@ -457,7 +457,7 @@ def test_crash_at_any_write_is_healed_by_next_run(run, user, namespace):
             user("delete", "embpol", "search", "-n", namespace, "--cascade=foreground")
             assert run.owned("search") == {}
             apply(user, namespace, POLICY)
-            counted = reconciling.Crashing(run.objects, at=at, after=after)
+            counted = reconciling.Crashing(run.subject, at=at, after=after)
             run.restart(counted)
             try:
                 run("search")

@@ -162,7 +162,7 @@ def test_path_that_cannot_be_read_is_told_with_keys_it_was_to_give(run, api_serv
 
 
 def test_policy_without_alerts_does_not_miss_monitoring_kinds(run, api_server, namespace):
-    run.restart(Unmonitored(run.objects))
+    run.restart(Unmonitored(run.subject))
     run("search")
     assert run.condition("search", "MonitoringApplied")["reason"] == "CRDsAbsent"
     apply(api_server, namespace, edited(alerts={"enabled": False}))

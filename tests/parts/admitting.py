@@ -6,15 +6,14 @@ import ssl
 import sys
 import urllib.request
 
-import yaml
-
 from embedding_contract import names
-from tests.parts import daemons, kubectl, ports
+from tests.parts import daemons, kubectl, ports, roles
+from tests.parts.installation import SYSTEM_NAMESPACE
 
-SYSTEM = "webhook-system"
-USER = f"system:serviceaccount:{SYSTEM}:operator"
+SYSTEM = SYSTEM_NAMESPACE
+USER = roles.USER
 """The operator's name to the API server."""
-CONFIGURATION = "webhook-test"
+CONFIGURATION = roles.CONFIGURATION
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
 UNVERIFIED = ssl._create_unverified_context()
 
@@ -22,7 +21,7 @@ UNVERIFIED = ssl._create_unverified_context()
 class Operator:
     """`embedding-operator run` with a webhook. The API server finds it by a Service.
 
-    It has an account of its own, whose requests are in the audit log.
+    It has the chart's account, whose requests are in the audit log.
     """
 
     def __init__(self, api_server, folder):
@@ -31,7 +30,7 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(account(api_server, folder)),
+            "KUBECONFIG": str(roles.kubeconfig(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
@@ -54,12 +53,7 @@ class Operator:
 
     def review(self, pod, *, namespace):
         """Ask as an API server does, or whoever else."""
-        review = review_of(pod, namespace=namespace)
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.webhook_port}/inject", data=json.dumps(review).encode()
-        )
-        with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:
-            return json.load(answer)
+        return review(self.webhook_port, pod, namespace=namespace)
 
     def log(self):
         return self._daemons.log("operator").read_text(encoding="utf-8")
@@ -81,33 +75,13 @@ def review_of(pod, *, namespace):
     }
 
 
-def account(api_server, folder):
-    """The kubeconfig of a ServiceAccount that may do everything."""
-    api_server.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "operator", "namespace": SYSTEM},
-        },
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": SYSTEM},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "cluster-admin",
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": SYSTEM}],
-        },
-    )
-    token = api_server("create", "token", "operator", "-n", SYSTEM).strip()
-    config = yaml.safe_load(api_server.kubeconfig.read_text(encoding="utf-8"))
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    file = folder / "kubeconfig"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return file
+def review(port, pod, *, namespace):
+    """Ask the webhook on a port as an API server does, or whoever else; its answer."""
+    made = review_of(pod, namespace=namespace)
+    url = f"https://127.0.0.1:{port}/inject"
+    request = urllib.request.Request(url, data=json.dumps(made).encode())
+    with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:
+        return json.load(answer)
 
 
 def configuration(port):

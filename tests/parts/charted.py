@@ -11,18 +11,18 @@ from typing import Any
 
 import yaml
 
-from tests.parts import daemons, helm, ports
+from tests.parts import daemons, helm, ports, roles
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
 
 NAME = "embedding-operator"
-USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{NAME}"
-"""Who it is to the API server, and in its audit log."""
+USER = roles.USER
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def install(asked: Kubectl, values: Mapping[str, Any]) -> None:
     """Install the chart; where there is no node its pod never starts."""
+    roles.AUDIT.follow(asked.kubeconfig.parent / "log")
     helm.Helm(asked.kubeconfig)(
         *("install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
         *("--create-namespace", "-f", "-"),

@@ -7,11 +7,11 @@ from embedding_contract import index_report, names
 from embedding_contract.index_report import IndexReport, TargetReport
 from embedding_operator import errors, sidecars
 from embedding_operator.indexes import IndexReconciler, Vectors, objects
-from embedding_operator.kube import client, kinds
+from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import provider_guard
 from embedding_operator.status import config_in_force
-from tests.parts import read_through
+from tests.parts import kubectl, read_through, reconciling, roles
 from tests.parts.reconciling import Events
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,10 +48,12 @@ class Pods(sidecars.Prober):
 
 
 class Indexing:
-    """The reconciles of one namespace's indexes."""
+    """The reconciles of one namespace's indexes, under the chart's roles (`subject`)."""
 
-    def __init__(self, api: client.KubeClient, namespace: str) -> None:
+    def __init__(self, api: reconciling.Administrator, namespace: str) -> None:
         self.api = api
+        self.subject = roles.connect(api.kubeconfig)
+        roles.grant_in(kubectl.Kubectl(api.kubeconfig), namespace)
         self.namespace = namespace
         self.asks = Pods()
         self.events = Events()
@@ -66,11 +68,11 @@ class Indexing:
         self.guard = provider_guard.OFF
         self.restart()
 
-    def restart(self, api: Any = None) -> None:
-        """A new process, which remembers nothing."""
+    def restart(self, api: Any = None, *, reads: Any = None) -> None:
+        """A new process, which remembers nothing; it writes by `api`, and reads by `reads`."""
         self._reconciler = IndexReconciler(
-            objects=api or self.api,
-            seen=read_through.ReadThrough(api or self.api),
+            objects=api or self.subject,
+            seen=read_through.ReadThrough(reads or self.api),
             asked=self.asks,
             events=self.events,
             vectors=self.vectors,

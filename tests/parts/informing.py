@@ -46,7 +46,7 @@ class API(KubeClient):
 class World:
     """The stores, and which policies were queued since the last look."""
 
-    def __init__(self):
+    def __init__(self, *, watched=()):
         self.api = API()
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.index_queue: WorkQueue[ObjectKey] = WorkQueue()
@@ -59,6 +59,7 @@ class World:
             class_queue=self.class_queue,
             namespace="embedding-system",
             skipped=lambda kind, count: self.skipped.append(kind),
+            watched=watched,
         )
 
     def policy(

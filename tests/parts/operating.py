@@ -7,13 +7,17 @@ from pathlib import Path
 
 import yaml
 
-from tests.parts import daemons, ports, vault
+from tests.parts import daemons, ports, roles, vault
+from tests.parts.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
 
 
 class Operator:
-    """`embedding-operator run`. It resyncs so rarely that only what it watches brings news."""
+    """`embedding-operator run` under the chart's roles, which `kubeconfig` may give it.
+
+    It resyncs so rarely that only what it watches brings news.
+    """
 
     def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault | None) -> None:
         self.program = [sys.executable, "-m", "embedding_operator", "run"]
@@ -26,7 +30,8 @@ class Operator:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(kubeconfig),
+            "KUBECONFIG": str(roles.kubeconfig(Kubectl(kubeconfig), folder)),
+            "WEBHOOK_CONFIGURATION": roles.CONFIGURATION,
             "RESYNC_SECONDS": "3600",
             "HEALTH_PORT": str(self._health_port),
             "METRICS_PORT": str(metrics_port),

@@ -24,7 +24,7 @@ from embedding_operator.policy import network, provider_guard
 from embedding_operator.sidecars import report
 from embedding_operator.status import config_in_force, quota_status
 from tests.fakes import secret_store
-from tests.parts import kubectl, read_through
+from tests.parts import kubectl, read_through, roles
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 SYSTEM = "embedding-system"
@@ -36,9 +36,17 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 Object = dict[str, Any]
 
 
-def connect(kubeconfig: Path) -> client.KubeClient:
+class Administrator(client.KubeClient):
+    """The adapter, as the user of a kubeconfig, who may do everything."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        super().__init__(kubernetes.config.new_client_from_config(str(kubeconfig)))
+        self.kubeconfig = kubeconfig
+
+
+def connect(kubeconfig: Path) -> Administrator:
     """The adapter, as the user of a kubeconfig."""
-    return client.KubeClient(kubernetes.config.new_client_from_config(str(kubeconfig)))
+    return Administrator(kubeconfig)
 
 
 SILENT = errors.Problem(config_in_force.NO_ANSWER, "cannot be asked")
@@ -130,10 +138,14 @@ class Crashing:
 
 
 class Reconciling:
-    """One policy's reconciles, in one namespace."""
+    """One policy's reconciles, in one namespace, under the chart's roles (`subject`).
 
-    def __init__(self, objects: client.KubeClient, namespace: str) -> None:
+    An administrator plays the informers, and looks at what was done (`objects`).
+    """
+
+    def __init__(self, objects: Administrator, namespace: str) -> None:
         self.objects = objects
+        self.subject = roles.connect(objects.kubeconfig)
         self.namespace = namespace
         self.store = secret_store.Store()
         self.asks = Sidecars()
@@ -146,23 +158,26 @@ class Reconciling:
         self.guard = provider_guard.OFF
         self.restart()
 
-    def restart(self, objects: Any = None, **options: Any) -> None:
-        """A new process, which remembers nothing; `options` are more of the reconciler's."""
+    def restart(self, objects: Any = None, *, reads: Any = None, **options: Any) -> None:
+        """A new process, which remembers nothing; `options` are more of the reconciler's.
+
+        It writes by `objects`, and its informers read by `reads`.
+        """
+        self.seen = read_through.ReadThrough(reads or self.objects)
         self._classes = class_reconciler.ClassReconciler(
-            objects=objects or self.objects,
-            seen=read_through.ReadThrough(objects or self.objects),
+            objects=objects or self.subject,
+            seen=self.seen,
             credentials=class_credentials.ClassCredentials(
                 values=secret_values.SecretValues(
-                    objects=objects or self.objects, store=self.store
+                    objects=objects or self.subject, store=self.store
                 ),
                 namespace=SYSTEM,
             ),
             deadline_seconds=60,
             now=self._tick,
         )
-        self.seen = read_through.ReadThrough(objects or self.objects)
         self._reconciler = reconciler.Reconciler(
-            objects=objects or self.objects,
+            objects=objects or self.subject,
             seen=self.seen,
             store=self.store,
             asked=self.asks,
@@ -174,8 +189,8 @@ class Reconciling:
             drifted=self.drifted.append,
             guard=self.guard,
             restarts=rollouts.Rollouts(
-                objects=objects or self.objects,
-                seen=read_through.ReadThrough(objects or self.objects),
+                objects=objects or self.subject,
+                seen=self.seen,
                 events=self.events,
                 namespaces=frozenset({self.namespace}),
                 restarted=self.restarted.append,

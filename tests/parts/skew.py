@@ -56,6 +56,8 @@ def operator(
     command, _, environment = commands(release)
     made.program = [*map(str, command), "run"]
     made.environment |= {**environment, "RESYNC_SECONDS": "1", **settings}
+    if release is not None:
+        made.environment["KUBECONFIG"] = str(kubeconfig)  # its chart's rights are others
     made.start()
     try:
         yield made

@@ -1,22 +1,59 @@
+{{/* The chart's name in labels; part of selectors, so a release keeps it. */}}
+{{- define "embedding-operator.chartName" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of objects: fullnameOverride, else the release's, with the chart's unless it has that already. */}}
 {{- define "embedding-operator.name" -}}
-{{ .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- $chart := include "embedding-operator.chartName" . -}}
+{{- $name := contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart) -}}
+{{ .Values.fullnameOverride | default $name | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "embedding-operator.selector" -}}
-app.kubernetes.io/name: embedding-operator
+app.kubernetes.io/name: {{ include "embedding-operator.chartName" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{/* app.kubernetes.io/managed-by is Helm here: the operator's own value marks objects of policies. */}}
 {{- define "embedding-operator.labels" -}}
-{{ include "embedding-operator.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{ include "embedding-operator.labelsWith" (dict "root" . "more" dict) }}
 {{- end }}
 
+{{/* The labels of an object with more of a value (`more`); each key once, the chart's own win. */}}
+{{- define "embedding-operator.labelsWith" -}}
+{{- $root := .root -}}
+{{- $own := include "embedding-operator.selector" $root | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{ merge $own .more $root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* `annotations:` of an object, from commonAnnotations and `more`; nothing if there are none. */}}
+{{- define "embedding-operator.annotations" -}}
+{{- with merge (dict) (.more | default dict) .root.Values.commonAnnotations -}}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* repository:tag, repository@digest or, with both, repository:tag@digest. */}}
 {{- define "embedding-operator.image" -}}
-{{ .image.repository }}:{{ .image.tag | default .default }}
+{{- $tag := .image.digest | empty | ternary (.image.tag | default .default) .image.tag -}}
+{{ .image.repository }}{{ if $tag }}:{{ $tag }}{{ end }}{{ if .image.digest }}@{{ .image.digest }}{{ end }}
+{{- end }}
+
+{{- define "embedding-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "embedding-operator.name" .) }}
+{{- else }}
+{{- required "serviceAccount.name is needed by serviceAccount.create: false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* The namespaces to watch, separated by commas; empty for all of the cluster. */}}
+{{- define "embedding-operator.watched" -}}
+{{ if eq .Values.mode "namespaced" }}{{ join "," (.Values.namespaces | uniq) }}{{ end }}
 {{- end }}
 
 {{- define "embedding-operator.certificateSecret" -}}
@@ -28,7 +65,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
 {{- define "embedding-operator.rolloutNamespaces" -}}
-{{ if .Values.rollouts.enabled }}{{ join "," .Values.rollouts.namespaces | default "*" }}{{ end }}
+{{ if .Values.rollouts.enabled }}{{ join "," .Values.rollouts.namespaces | default (include "embedding-operator.watched" .) | default "*" }}{{ end }}
 {{- end }}
 
 {{- define "embedding-operator.rolloutRule" -}}
@@ -96,4 +133,10 @@ maxBodyMiB: {{ .Values.monitoring.maxBodyMiB }}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- define "embedding-operator.pullSecrets" -}}
+{{- $names := list -}}
+{{- range .Values.imagePullSecrets }}{{ $names = append $names .name }}{{ end -}}
+{{ join "," ($names | uniq) }}
 {{- end }}

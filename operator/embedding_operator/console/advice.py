@@ -62,6 +62,7 @@ _BY_TYPE: Final[Mapping[str, str]] = MappingProxyType(
         "InjectionSupported": "Upgrade Kubernetes to the named version, or newer.",
         "ProvidersReached": "Correct the cause that the word names; docs/sidecar.md explains each.",
         "PodsCovered": "Restart the named pods.",
+        "PullSecretsFound": "Create the named Secrets in the namespace of the policy.",
         "MonitoringApplied": "Check the operator's log; it retries by itself.",
         "AlertsAccepted": "Correct the named alert under spec.alerts, and apply it again.",
         "RulesLoaded": (

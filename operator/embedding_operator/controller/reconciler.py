@@ -17,7 +17,7 @@ from embedding_operator.controller import applier, credentials, rollouts, secret
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
-from embedding_operator.kube import api_errors, apply, conditions, deadline
+from embedding_operator.kube import api_errors, apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
@@ -255,8 +255,16 @@ class Reconciler:
             force=seen.force,
             quota=seen.quota,
             document_fingerprint=done.wanted.document if done.wanted else None,
+            pull_secrets=self._pull_verdict(wanted.namespace),
             guards=self._guards,
         )
+
+    def _pull_verdict(self, namespace: str) -> conditions.Verdict | None:
+        named = self._sidecar.pull_secrets
+        if not named:
+            return None
+        missing = [it for it in named if self._objects.get(kinds.SECRET, namespace, it) is None]
+        return policy_status.pull_secrets_verdict(missing)
 
     # --- say
 

@@ -38,6 +38,7 @@ class Vectors:
     pull_policy: str
     resources: Mapping[str, Any]
     namespaces: frozenset[str] = field(default_factory=frozenset)
+    pull_secrets: tuple[str, ...] = ()
 
 
 def configmap(index: EmbeddingIndex, text: str) -> Object:
@@ -168,6 +169,7 @@ def _template(
             "restartPolicy": restarts,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            **_pull_secrets(vectors),
             "securityContext": {
                 "runAsNonRoot": True,
                 "seccompProfile": {"type": "RuntimeDefault"},
@@ -191,6 +193,11 @@ def _template(
             ],
         },
     }
+
+
+def _pull_secrets(vectors: Vectors) -> Object:
+    named = [{"name": it} for it in vectors.pull_secrets]
+    return {"imagePullSecrets": named} if named else {}
 
 
 def _container(

@@ -1,7 +1,7 @@
 """The watched objects of the cluster: one store for each kind, for webhook and reconcile."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -9,7 +9,13 @@ import msgspec
 
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.informers import objects, pod_objects, run_objects, sources
+from embedding_operator.informers import (
+    objects,
+    pod_objects,
+    run_objects,
+    sources,
+    unread_namespaces,
+)
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.live_reads import LiveReads
@@ -33,7 +39,9 @@ class Caches:
     """The stores and the threads that fill them; a change queues its policy, index or class.
 
     `namespace` is the operator's, whose Secrets provider classes name. `skipped` gets the kind and
-    the number of objects that were too large or could not be decoded.
+    the number of objects that were too large or could not be decoded. With `watched` only these
+    namespaces are watched, each by itself: they count as enabled for injection, as their labels
+    cannot be read, and there are no provider classes.
     """
 
     def __init__(
@@ -45,21 +53,29 @@ class Caches:
         class_queue: WorkQueue[ObjectKey],
         namespace: str,
         skipped: Callable[[str, int], None],
+        watched: Sequence[str] = (),
     ) -> None:
         self._api = api
+        self._scopes: tuple[str | None, ...] = tuple(watched) or (None,)
         self._queue = queue
         self._index_queue = index_queue
         self._class_queue = class_queue
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: dict[Reflector, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
-            objects.policy, changed=self._policy_changed, skipped=self._counted(kinds.POLICY)
+            objects.policy,
+            changed=self._policy_changed,
+            skipped=self._counted(kinds.POLICY),
+            scopes=self._scopes,
         )
         self.indexes = Store(
-            objects.index, changed=self._index_changed, skipped=self._counted(kinds.INDEX)
+            objects.index,
+            changed=self._index_changed,
+            skipped=self._counted(kinds.INDEX),
+            scopes=self._scopes,
         )
         self.classes = Store(
             objects.provider_class,
@@ -77,6 +93,7 @@ class Caches:
             list_later=lambda namespace: self._to_list.add(ObjectKey(namespace, "")),
             changed=self._pod_changed,
             skipped=self._counted(kinds.POD),
+            scopes=self._scopes,
         )
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
         self._live = LiveReads(self._pages, skipped=skipped)
@@ -102,8 +119,11 @@ class Caches:
                 name=f"watch-{reflector.name}",
                 daemon=True,
             )
-            self._threads[reflector.name] = thread
+            self._threads[reflector] = thread
             thread.start()
+        if self._scopes != (None,):
+            self.classes.clear()
+            self.namespaces.refill([unread_namespaces.assumed(filter(None, self._scopes))])
 
     def close(self) -> None:
         """List no more."""
@@ -118,19 +138,20 @@ class Caches:
 
     def deaf(self) -> str | None:
         """A kind whose watch has ended or is stuck, so that the process should be restarted."""
-        started = (it for it in self.kinds if it in self._threads)
-        return next((it for it in started if not self.is_watching(it)), None)
+        return next((it.name for it in self._threads if not self._is_running(it)), None)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The plurals of the watched kinds."""
-        return tuple(it.name for it in self._reflectors)
+        return tuple(dict.fromkeys(it.name for it in self._reflectors))
 
     def is_watching(self, kind: str) -> bool:
         """True if the watch of a kind runs and is not stuck."""
-        thread = self._threads.get(kind)
-        stuck = any(it.name == kind and it.is_stuck() for it in self._reflectors)
-        return thread is not None and thread.is_alive() and not stuck
+        return all(self._is_running(it) for it in self._reflectors if it.name == kind)
+
+    def _is_running(self, reflector: Reflector) -> bool:
+        thread = self._threads.get(reflector)
+        return thread is not None and thread.is_alive() and not reflector.is_stuck()
 
     def hears(self, kind: str) -> bool:
         """True if changes of a kind arrive: its watch runs, and the API server allows it."""
@@ -246,6 +267,7 @@ class Caches:
             self._owned_trim(kind),
             changed=partial(self._owned_changed, kind.plural),
             skipped=self._counted(kind),
+            scopes=self._scopes,
         )
 
     def _owned_trim(self, kind: Kind) -> Trim:
@@ -263,6 +285,9 @@ class Caches:
         return partial(objects.owned, is_owner=is_owner)
 
     def _all_reflectors(self) -> list[Reflector]:
+        return [it for scope in self._scopes for it in self._reflectors_of(scope)]
+
+    def _reflectors_of(self, scope: str | None) -> list[Reflector]:
         filled: list[tuple[Source, Trim, Store]] = [
             (sources.POLICIES, objects.policy, self.policies),
             (sources.INDEXES, objects.index, self.indexes),
@@ -273,17 +298,25 @@ class Caches:
         made = [
             self._reflector(
                 source,
-                relist=partial(self._relist, source.kind, store, self._pages(source, trim)),
+                scope=scope,
+                relist=partial(
+                    self._relist, source.kind, store, self._pages(source, trim), scope=scope
+                ),
                 told=store.told,
             )
             for source, trim, store in filled
+            if scope is None or source.kind.namespaced
         ]
         pods = self._reflector(
-            sources.PODS, relist=lambda _: self.pods.restart(), told=self.pods.told
+            sources.PODS,
+            scope=scope,
+            relist=lambda _: self.pods.restart(scope),
+            told=self.pods.told,
         )
         named = self._reflector(
             sources.NAMED_SECRETS,
-            relist=lambda _: self._named_secrets.restart(),
+            scope=scope,
+            relist=lambda _: self._named_secrets.restart(scope),
             told=self._named_secrets.told,
         )
         return [*made, pods, named]
@@ -292,14 +325,17 @@ class Caches:
         self,
         source: Source,
         *,
+        scope: str | None,
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
     ) -> Reflector:
+        first = sources.NAMESPACES if scope is None else sources.POLICIES
         return Reflector(
             source,
             stream=self._api.stream,
             # An upgrade of the API server ends all streams, so this sees its new version.
-            opening=self._learn_version if source is sources.NAMESPACES else None,
+            opening=self._learn_version if source is first else None,
+            namespace=scope,
             relist=relist,
             told=told,
             skipped=self._counted(source.kind),
@@ -317,11 +353,19 @@ class Caches:
     def _learn_version(self) -> None:
         self._server_version = self._api.version()
 
-    def _relist(self, kind: Kind, store: Store, pages: Pages, moved: Callable[[], None]) -> str:
+    def _relist(
+        self,
+        kind: Kind,
+        store: Store,
+        pages: Pages,
+        moved: Callable[[], None],
+        *,
+        scope: str | None,
+    ) -> str:
         if kind in sources.OPTIONAL and not self._api.serves(kind):
-            store.clear()
+            store.clear(scope=scope)
             raise errors.Unavailable(f"there are no {kind.plural}", reason=NOT_SERVED)
-        return store.refill(pages.each(moved=moved))
+        return store.refill(pages.each(scope, moved=moved), scope=scope)
 
     def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):

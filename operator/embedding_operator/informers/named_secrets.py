@@ -1,7 +1,7 @@
 """Changes of the Secrets that policies, indexes and provider classes name.
 
-One watch of metadata for all namespaces. Secrets that nobody names are dropped while decoding, and
-none is stored: a reconcile reads the Secret by its name.
+A watch of metadata for all namespaces, or one for each. Secrets that nobody names are dropped while
+decoding, and none is stored: a reconcile reads the Secret by its name.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,15 +38,15 @@ class NamedSecrets:
         self._pages: Final = pages
         self._readers: Final = tuple(readers)
 
-    def restart(self) -> str:
-        """The version to begin a new watch with.
+    def restart(self, scope: str | None = None) -> str:
+        """The version to begin a new watch with, of one namespace or of all.
 
         Every reader is queued, as earlier changes were not seen.
         """
-        version = self._pages.version()
+        version = self._pages.version(scope)
         for readers in self._readers:
             for found in readers.store.all():
-                if found.reads:
+                if found.reads and (scope is None or found.namespace == scope):
                     readers.queue(found.key)
         return version
 

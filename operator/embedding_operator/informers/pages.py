@@ -111,9 +111,9 @@ class Pages:
         self._most_bytes = most_bytes
         self._limit = MOST_OBJECTS
 
-    def version(self) -> str:
+    def version(self, namespace: str | None = None) -> str:
         """The present version of the collection."""
-        for page in self.each(limit=1):
+        for page in self.each(namespace, limit=1):
             return page.version
         raise AssertionError("a list has at least one page")
 

@@ -1,13 +1,13 @@
 """The pods of namespaces that have a policy.
 
-One watch covers all namespaces; pods of others are dropped while decoding. The pods that existed in
-a namespace before its first policy are listed, by namespace: lists cost only what policies need,
-and thousands of pods in one namespace do not delay another. The bytes stored of a namespace are
-bounded, as each of its reconciles reads all of them.
+A watch covers all namespaces, or one; pods of others are dropped while decoding. The pods that
+existed in a namespace before its first policy are listed, by namespace: lists cost only what
+policies need, and thousands of pods in one namespace do not delay another. The bytes stored of a
+namespace are bounded, as each of its reconciles reads all of them.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +47,7 @@ class Pods:
         list_later: Callable[[str], None],
         changed: Changed,
         skipped: Callable[[int], None],
+        scopes: Iterable[str | None] = (None,),
     ) -> None:
         self._pages = pages
         self._trim = trim
@@ -55,13 +56,14 @@ class Pods:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._followed: dict[str, _Followed] = {}
+        self._unwatched = set(scopes)
         self._watched = threading.Event()
 
     # --- read
 
     @property
     def synced(self) -> bool:
-        """True once the watch has begun; a namespace is known from its list on."""
+        """True once each watch has begun; a namespace is known from its list on."""
         return self._watched.is_set()
 
     def of(self, namespace: str) -> list[Kept] | None:
@@ -86,12 +88,16 @@ class Pods:
         with self._lock:
             self._followed.pop(namespace, None)
 
-    def restart(self) -> str:
-        """The version to begin a new watch with; every namespace is listed again."""
-        version = self._pages.version()
-        self._watched.set()
+    def restart(self, scope: str | None = None) -> str:
+        """The version to begin a new watch with; its namespaces are listed again."""
+        version = self._pages.version(scope)
         with self._lock:
-            namespaces = list(self._followed)
+            self._unwatched.discard(scope)
+            is_first = not self._unwatched and not self._watched.is_set()
+            if is_first:
+                self._watched.set()
+            # Those that were followed before all watches had begun are not listed yet.
+            namespaces = [it for it in self._followed if is_first or scope in (None, it)]
         for namespace in namespaces:
             self._list_later(namespace)
         return version

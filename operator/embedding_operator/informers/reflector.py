@@ -48,7 +48,7 @@ class _Status(msgspec.Struct):
 
 
 class Reflector:
-    """Follows a source of the API server, in a thread of its own.
+    """Follows a source of the API server, of one namespace or of all, in a thread of its own.
 
     `opening` is called before each stream. `relist` reads all objects, calls its argument after
     each page, and returns the version of the list. `told` gets the events after it. `skipped`
@@ -66,9 +66,11 @@ class Reflector:
         lock: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
+        namespace: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = source.name
+        self._namespace = namespace
         self._source = source
         self._stream = stream
         self._opening = opening
@@ -162,7 +164,7 @@ class Reflector:
         accept = pages.METADATA if self._source.metadata_only else pages.JSON
         with self._stream(
             self._source.kind,
-            None,
+            self._namespace,
             query=query,
             accept=accept,
             read_seconds=STREAM_SECONDS,

@@ -19,24 +19,31 @@ Changed = Callable[[Kept | None, Kept | None], None]
 class Store:
     """Filled by a list and the watch after it; `skipped` counts objects that could not be stored.
 
-    Each read builds a new value, so that readers cannot change each other's.
+    Each read builds a new value, so that readers cannot change each other's. `scopes` are the
+    namespaces that are listed apart, None for the whole cluster.
     """
 
     def __init__(
-        self, trim: Trim, *, changed: Changed, skipped: Callable[[int], None] = lambda _: None
+        self,
+        trim: Trim,
+        *,
+        changed: Changed,
+        skipped: Callable[[int], None] = lambda _: None,
+        scopes: Iterable[str | None] = (None,),
     ) -> None:
         self._trim = trim
         self._changed = changed
         self._skipped = skipped
         self._lock = threading.Lock()
         self._kept: dict[str, dict[str, Kept]] = {}
+        self._unlisted = set(scopes)
         self._listed = threading.Event()
 
     # --- read
 
     @property
     def synced(self) -> bool:
-        """True once the first list is complete."""
+        """True once the first list of each scope is complete."""
         return self._listed.is_set()
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
@@ -70,8 +77,8 @@ class Store:
 
     # --- filled
 
-    def refill(self, pages: Iterable[Page]) -> str:
-        """Replace the content by a list; its version."""
+    def refill(self, pages: Iterable[Page], *, scope: str | None = None) -> str:
+        """Replace the content, or that of one namespace, by a list; its version."""
         seen: set[ObjectKey] = set()
         version = ""
         for page in pages:
@@ -81,10 +88,10 @@ class Store:
                 if kept.content is not None:
                     seen.add(kept.key)
                     self._put(kept, only_newer=False)
-        for key in self.keys():
+        for key in self._keys_of(scope):
             if key not in seen:
                 self._remove(key)
-        self._listed.set()
+        self._list_is_complete(scope)
         return version
 
     def told(self, event: str, raw: msgspec.Raw) -> None:
@@ -103,11 +110,20 @@ class Store:
         if before is not None and before.uid == kept.uid:
             self._put(kept, only_newer=True)
 
-    def clear(self) -> None:
-        """Remove all objects, as the kind is not served."""
-        for key in self.keys():
+    def clear(self, *, scope: str | None = None) -> None:
+        """Remove all objects, as the kind is not served or not watched."""
+        for key in self._keys_of(scope):
             self._remove(key)
-        self._listed.set()
+        self._list_is_complete(scope)
+
+    def _keys_of(self, scope: str | None) -> list[ObjectKey]:
+        return [it for it in self.keys() if scope is None or it.namespace == scope]
+
+    def _list_is_complete(self, scope: str | None) -> None:
+        with self._lock:
+            self._unlisted.discard(scope)
+            if not self._unlisted:
+                self._listed.set()
 
     def _put(self, kept: Kept, *, only_newer: bool) -> None:
         with self._lock:

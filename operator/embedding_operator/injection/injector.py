@@ -31,13 +31,15 @@ _STARTS_WITHIN_SECONDS: Final = 60
 class Sidecar:
     """The chart's values for the sidecar; `resources` as in a container.
 
-    `otel_endpoint` is the URL that receives spans and metrics; None turns tracing off.
+    `otel_endpoint` is the URL that receives spans and metrics; None turns tracing off. The pod
+    names `pull_secrets`, Secrets of its own namespace, so that a node can pull the image.
     """
 
     image: str
     pull_policy: str
     resources: Object
     otel_endpoint: str | None = None
+    pull_secrets: tuple[str, ...] = ()
 
 
 def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
@@ -60,6 +62,7 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
     _give_environment(spec, policy=candidate.name)
     spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
     spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(candidate)]
+    _give_pull_secrets(spec, sidecar.pull_secrets)
     metadata["labels"] = {
         **(metadata.get("labels") or {}),
         names.LABEL_INJECTED: candidate.name,
@@ -83,7 +86,8 @@ def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
         root=False,
         has_identity=candidate.has_identity,
     )
-    text = json.dumps([plain, _volumes(candidate)], sort_keys=True)
+    parts = [plain, _volumes(candidate), *sidecar.pull_secrets]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
 
 
@@ -205,6 +209,14 @@ def _volumes(candidate: selection.Candidate) -> list[dict[str, Any]]:
         sources = [{"serviceAccountToken": token}]
         found.append({"name": names.VOLUME_IDENTITY, "projected": {"sources": sources}})
     return found
+
+
+def _give_pull_secrets(spec: dict[str, Any], named: tuple[str, ...]) -> None:
+    """Add those that the pod does not name itself."""
+    own = list(spec.get("imagePullSecrets") or ())
+    added = [{"name": it} for it in named if {"name": it} not in own]
+    if added:
+        spec["imagePullSecrets"] = [*own, *added]
 
 
 def _give_environment(spec: dict[str, Any], *, policy: str) -> None:

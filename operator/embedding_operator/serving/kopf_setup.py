@@ -17,11 +17,15 @@ def registry() -> kopf.OperatorRegistry:
     return made
 
 
-def settings() -> kopf.OperatorSettings:
-    """Settings without peering and events; kopf watches resource definitions only."""
+def settings(*, sees_definitions: bool = True) -> kopf.OperatorSettings:
+    """Settings without peering and events; kopf watches resource definitions only.
+
+    Without `sees_definitions` it does not watch them either, which needs a right on the cluster.
+    """
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
+    made.scanning.disabled = not sees_definitions
     made.watching.server_timeout = SERVER_SECONDS
     made.watching.client_timeout = SERVER_SECONDS + 10
     made.watching.connect_timeout = 10

@@ -22,6 +22,7 @@ from embedding_operator.status.quota_status import LiveQuota
 
 READY: Final = "Ready"
 ALERTS: Final = "AlertsAccepted"
+PULL_SECRETS: Final = "PullSecretsFound"
 DECISIVE: Final = (
     "Accepted",
     secret_status.CONDITION,
@@ -33,7 +34,7 @@ DECISIVE: Final = (
 TOLD: Final = frozenset(
     {
         *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
-        *("RulesLoaded", "Overlap", retirements.CONDITION, quota_status.OBSERVED),
+        *("RulesLoaded", "Overlap", PULL_SECRETS, retirements.CONDITION, quota_status.OBSERVED),
     }
 )
 """The conditions whose changes are recorded as events."""
@@ -98,6 +99,7 @@ class Facts:
     `refreshed`: the value of the annotation that last requested a poll of Vault.
     `environment_since`: the first creation of the environment ConfigMap.
     `covering`: None if new pods need not have the sidecar.
+    `pull_secrets`: None if the chart names none.
     `guards`: the verdict of condition ProvidersGuarded.
     `proofs`: conditions about Prometheus and Alertmanager by type; they inform.
     """
@@ -115,6 +117,7 @@ class Facts:
     force: Force = field(default_factory=Force)
     quota: LiveQuota | None = None
     document_fingerprint: str | None = None
+    pull_secrets: conditions.Verdict | None = None
     guards: conditions.Verdict | None = None
     proofs: Mapping[str, conditions.Verdict] = field(default_factory=dict)
     alert_test: Mapping[str, Any] | None = None
@@ -167,6 +170,18 @@ def build(
     if quota:
         made["quota"] = quota
     return made
+
+
+def pull_secrets_verdict(missing: Sequence[str]) -> conditions.Verdict:
+    """The verdict of PullSecretsFound, for the Secrets that the namespace lacks."""
+    if not missing:
+        message = "The namespace has each Secret that injected pods name for their images."
+        return conditions.Verdict("True", "Found", message)
+    message = (
+        f"Injected pods name Secrets that the namespace lacks: {', '.join(missing)}. Unless a node"
+        " has the sidecar's image already, new pods cannot start; create them."
+    )
+    return conditions.Verdict("False", "PullSecretMissing", message)
 
 
 def environment_since(previous: Mapping[str, Any], *, created_at: str | None) -> str | None:
@@ -244,6 +259,8 @@ def _conditions(
         Condition(quota_status.EXACT, *quota_status.exact_verdict(policy, facts.quota)),
         *guards,
     ]
+    if facts.pull_secrets is not None:
+        found.append(Condition(PULL_SECRETS, *facts.pull_secrets))
     observed = quota_status.observed_verdict(policy, facts.quota)
     if observed is not None:
         found.append(Condition(quota_status.OBSERVED, *observed))

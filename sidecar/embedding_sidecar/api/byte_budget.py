@@ -152,7 +152,8 @@ class ByteReservation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._taken:
+            self.close()
 
     async def take(self, budget: ByteBudget, size_bytes: Callable[[], int]) -> None:
         """Reserve bytes, as soon as so many are free.

@@ -221,13 +221,14 @@ class Embeddings:
             runtime = asked.runtime or self._current.runtime()
             models.check(runtime.loaded.document, request)
             found: Answer | Found | None = asked.found
-            if self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES:
+            # One that was looked up already is small.
+            if found is None and self._sizes.held_bytes(request.ask) > byte_budget.SMALL_BYTES:
                 self._budgets.fit(runtime.loaded.document.cache.memory_max_bytes)
                 size = functools.partial(self._sizes.held_bytes, request.ask)
                 await request_body.while_there(
                     receive, reservation.take(self._budgets.vectors, size)
                 )
-                if found is None and request.control == cache_control.DEFAULT:
+                if request.control == cache_control.DEFAULT:
                     found = await _looked_up(request, runtime)
             answer = (
                 found

@@ -103,17 +103,34 @@ def ratelimit_lines(left: Allowance) -> str:
     this sidecar may still use, as far as it knows without a call. Where both a day and a month are
     limited, the one that leaves less is told. The headers know no money.
     """
-    found, month = "", left.month or NO_LIMIT
-    for form, of_day, of_month in (
-        (_OF_REQUESTS, (left.requests, left.requests_left), (month.requests, month.requests_left)),
-        (_OF_TOKENS, (left.tokens, left.tokens_left), (month.tokens, month.tokens_left)),
-    ):
-        (limit, rest), period = of_day, left
-        if of_month[1] is not None and (rest is None or of_month[1] < rest):
-            (limit, rest), period = of_month, month
-        if limit is not None:
-            found += form % (limit, rest, go_duration(_whole(period.resets_in_seconds)))
+    if left is NO_LIMIT:
+        return ""
+    of_requests, of_tokens = left, left
+    month = left.month
+    if month is not None:
+        if _is_less(month.requests_left, left.requests_left):
+            of_requests = month
+        if _is_less(month.tokens_left, left.tokens_left):
+            of_tokens = month
+    found = ""
+    if of_requests.requests is not None:
+        found = _OF_REQUESTS % (
+            of_requests.requests,
+            of_requests.requests_left,
+            go_duration(_whole(of_requests.resets_in_seconds)),
+        )
+    if of_tokens.tokens is not None:
+        found += _OF_TOKENS % (
+            of_tokens.tokens,
+            of_tokens.tokens_left,
+            go_duration(_whole(of_tokens.resets_in_seconds)),
+        )
     return found
+
+
+def _is_less(rest: int | None, than: int | None) -> bool:
+    """None is no limit."""
+    return rest is not None and (than is None or rest < than)
 
 
 @lru_cache(maxsize=2)  # many answers hold the same second

@@ -100,5 +100,9 @@ _ENTRY_BYTES: Final = sum(
 """An entry beside its vector and its names, which are shared: the object and two numbers."""
 
 
+_BYTES_BYTES: Final = sys.getsizeof(b"")
+
+
 def _size(key: str, entry: cache_entry.Entry) -> int:
-    return _ENTRY_BYTES + _piece(sys.getsizeof(key)) + _piece(sys.getsizeof(entry.vector))
+    vector_bytes = _BYTES_BYTES + len(entry.vector)
+    return _ENTRY_BYTES + _piece(sys.getsizeof(key)) + _piece(vector_bytes)

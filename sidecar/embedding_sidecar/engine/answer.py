@@ -1,9 +1,10 @@
 """The result of a request for vectors."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True, repr=False, kw_only=True)
+class Answer:
     """One vector (little-endian float32) for each item, in order, all of one space.
 
     `provider`, `kind` and `model` are of the provider that completed it, whose space it is; a part
@@ -12,7 +13,8 @@ class Answer(NamedTuple):
     came from calls of other requests; `attempts` requests were sent to providers for this one.
     Where a provider did not say what it billed, `tokens` is a bound and `is_estimated` says so.
     During `upstream_seconds` at least one call it waited for was under way, or waited for its rate.
-    `beyond` names the observed limits that its calls exceeded.
+    `beyond` names the observed limits that its calls exceeded. It never changes; to be frozen would
+    make it dear for every request.
     """
 
     vectors: tuple[bytes, ...]

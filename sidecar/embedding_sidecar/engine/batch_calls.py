@@ -78,29 +78,32 @@ class Batch:
 
     def _call(self, keys: Sequence[str]) -> None:
         """Fetch these keys by one call, or by several if the provider refuses it as too large."""
-        inflight_call, request, now = self.inflight_call, self.request, self.by.clock()
-        attempt_seconds = request.candidate.provider.call_seconds or self.by.attempt_seconds
+        by, inflight_call, request = self.by, self.inflight_call, self.request
+        now, chosen = by.clock(), request.candidate.provider
+        attempt_seconds = chosen.call_seconds or by.attempt_seconds
         rate = request.rate
         if self.over is not None and rate is None:
             # Earlier batches of the request may have learned of one.
-            rate = self.by.rate_of(request.candidate.provider.name)
+            rate = by.rate_of(chosen.name)
         until = min(now + attempt_seconds, request.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
             return
         part = portions.of(request, keys)
         provider_call.Call(
-            self.by,
+            by,
             request.candidate,
             part,
             inflight_call,
             until=until,
+            quota=by.quota_of(chosen.name),
+            price=by.price_of(chosen.name),
             background=request.background,
             rate=rate,
             waits_until=request.waits_until,
             done=partial(self._came, part, keys),
         ).start()
-        is_renewable = request.candidate.provider.name in self.by.tokens
+        is_renewable = chosen.name in by.tokens
         if inflight_call.sent and len(inflight_call.keys) == 1 and not is_renewable:
             # No other call follows; one that waits for the quota, or a token, may take longer.
             inflight_call.deadline = until
@@ -118,23 +121,23 @@ class Batch:
     ) -> None:
         """Add the vectors of a call and run the next step, or end with the failure."""
         chosen, known = self.request.candidate.provider, self.by.states.breaker
+        of_call = self.inflight_call.keys
         if isinstance(came, errors.Rejected):
             if len(keys) > 1 and portions.may_be_too_much(chosen, came):
                 known.succeeded(chosen.name)
                 self.next.append(partial(self._second_half, keys, came.status))
                 self._call(keys[: _half(keys)])
                 return
-            if len(keys) < len(self.inflight_call.keys):
-                at = self.inflight_call.keys.index(keys[0])
-                came = portions.of_call(came, at=at, count=len(keys))
-        if self.over is not None or len(self.inflight_call.keys) > 1:
+            if len(keys) < len(of_call):
+                came = portions.of_call(came, at=of_call.index(keys[0]), count=len(keys))
+        if len(of_call) > 1 or self.over is not None:
             self._learn(part, came)
         if isinstance(came, Exception):
             self._end(self._failure(part, came))
             return
         known.succeeded(chosen.name)
         made = self._entries(part, keys, came)
-        self.entries.update(made)
+        self.entries |= made
         self.tokens += came.tokens or 0
         self.is_estimated = self.is_estimated or came.is_estimated
         try:
@@ -188,12 +191,10 @@ class Batch:
         # All entries share these, as those from Redis do: the size of the cache counts on it.
         model, space = sys.intern(candidate.provider.model), sys.intern(candidate.space)
         shares = batches.shares(vectors.tokens or 0, part)
-        return {
-            key: cache_entry.Entry(
-                model=model, space=space, vector=vector, tokens=tokens, made_at=made_at
-            )
-            for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True)
-        }
+        made = {}
+        for key, vector, tokens in zip(keys, vectors.vectors, shares, strict=True):
+            made[key] = cache_entry.Entry(model, space, vector, tokens, made_at)
+        return made
 
     def _keep(self, made: Mapping[str, cache_entry.Entry]) -> None:
         try:

@@ -21,15 +21,10 @@ def dispatch(by: Caller, request: portions.BatchRequest) -> inflight.Waiter | No
     if probes and not known.probe(name):
         return None
     shared, span = not request.control.no_store, request.span
-    ours = [
-        inflight.InflightCall(
-            provider=name,
-            keys=keys,
-            shared=shared,
-            trace=None if span is None else inflight.Trace(span),
-        )
-        for keys in batch_calls.split(by, request, wanted)
-    ]
+    ours = []
+    for keys in batch_calls.split(by, request, wanted):
+        trace = None if span is None else inflight.Trace(span)
+        ours.append(inflight.InflightCall(provider=name, keys=keys, shared=shared, trace=trace))
     # It waits before they begin: no call is made without a waiting request.
     waiter = inflight.Waiter(ours, others, ends_at=max(request.ends_at, request.ends_late))
     for inflight_call in ours:

@@ -54,7 +54,7 @@ def terms(candidate: Candidate, ask: provider_api.Ask) -> provider_api.Ask:
     model, dimensions = candidate.provider.model, candidate.dimensions
     if ask.model == model and ask.dimensions == dimensions:
         return ask
-    return ask._replace(model=model, dimensions=dimensions)
+    return replace(ask, model=model, dimensions=dimensions)
 
 
 def chooser(policy: document.PolicyDocument) -> Callable[..., Sequence[Candidate]]:

@@ -113,7 +113,7 @@ class InflightCall:
 class Waiter:
     """A request that waits for the calls that fetch its keys: its own, and those of others."""
 
-    __slots__ = ("_left", "_over", "ends_at", "others", "ours")
+    __slots__ = ("_calls", "_left", "_over", "ends_at", "others", "ours")
 
     def __init__(
         self,
@@ -125,7 +125,8 @@ class Waiter:
         self.ours, self.others, self.ends_at = ours, others, ends_at
         self._left = 0
         self._over: asyncio.Future[None] | None = None
-        for inflight_call in (*ours, *others):
+        self._calls = (*ours, *others)
+        for inflight_call in self._calls:
             if inflight_call.brought is None:
                 inflight_call.waiting.add(self)
                 self._left += 1
@@ -148,13 +149,15 @@ class Waiter:
                 self._over = loop.create_future()
                 ends_at = self.ends_at
                 # A call that completes in time anyway needs no timer.
-                if any(it.deadline > ends_at for it in (*self.ours, *self.others)):
-                    timer = loop.call_later(ends_at - now, self._end)
+                for inflight_call in self._calls:
+                    if inflight_call.deadline > ends_at:
+                        timer = loop.call_later(ends_at - now, self._end)
+                        break
                 await self._over
         finally:
             if timer is not None:
                 timer.cancel()
-            for inflight_call in (*self.ours, *self.others):
+            for inflight_call in self._calls:
                 inflight_call.waiting.discard(self)
 
     def _end(self) -> None:
@@ -218,7 +221,8 @@ class InflightCalls:
         ):
             return
         inflight_call.completed_at = self._clock()
-        inflight_call.size_bytes = sum([len(it.vector) for it in brought.entries.values()])
+        for entry in brought.entries.values():
+            inflight_call.size_bytes += len(entry.vector)
         if inflight_call.size_bytes > MAX_KEPT_BYTES:
             self._forget(inflight_call)
             return

@@ -7,8 +7,8 @@ A refusal numbers items by their place in the call, callers by that in their req
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final
 
 from embedding_contract import document
 from embedding_sidecar import errors, providers
@@ -27,7 +27,8 @@ _ENVELOPE_BYTES: Final = 512
 """Bound of a body beside its items: model and the other fields."""
 
 
-class BatchRequest(NamedTuple):
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class BatchRequest:
     """The keys that a request wants of a provider until `ends_at`, each with its items' places.
 
     `ask` is the whole request, in this provider's terms. `since`: time of the last cache look-up.
@@ -56,7 +57,7 @@ def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:
     ask = request.ask
     if len(keys) == len(ask.items):  # all of them, in order
         return ask
-    return ask._replace(items=tuple(ask.items[request.missing[key][0]] for key in keys))
+    return replace(ask, items=tuple(ask.items[request.missing[key][0]] for key in keys))
 
 
 def size(part: provider_api.Ask) -> Size:

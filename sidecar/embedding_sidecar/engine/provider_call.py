@@ -7,7 +7,7 @@ refuses the key in force, with a new access token where it refuses the old one, 
 
 import logging
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -57,6 +57,9 @@ class Call:
     inflight_call: inflight.InflightCall
     _: KW_ONLY
     until: float
+    quota: Quota | WithCeiling
+    price: int
+    """Nano-dollars of a million tokens; 0 where no limit is in money."""
     background: bool
     rate: ProviderRate | None
     waits_until: float
@@ -87,7 +90,7 @@ class Call:
         """Make the first request."""
         now = self.by.clock()
         if self.by.states.is_plain(self.candidate.provider.name, now=now):
-            self.ask = self.ask._replace(plain=True)
+            self.ask = replace(self.ask, plain=True)
         self.inflight_call.cancel = self._cancel
         self._choose_key(now)
         self._draw()
@@ -110,16 +113,11 @@ class Call:
     def _draw(self) -> None:
         self.bound = sum(batches.most_tokens(self.ask))
         drawn = partial(self._step, self._send if self.rate is None else self._wait)
-        price = self.by.price_of(self.candidate.provider.name)
-        leave = self._quota.draw(
-            tokens=self.bound, done=drawn, background=self.background, price=price
+        leave = self.quota.draw(
+            tokens=self.bound, done=drawn, background=self.background, price=self.price
         )
         if leave is not None:
             self.cancel_step = leave
-
-    @property
-    def _quota(self) -> Quota | WithCeiling:
-        return self.by.quota_of(self.candidate.provider.name)
 
     def _step(self, step: Callable[[Any], None], said: Any) -> None:
         """Run a step; its callers are sockets and the event loop, which report to no request."""
@@ -154,7 +152,7 @@ class Call:
         passage, self.passage = self.passage, None
         if passage is not None:
             passage.leave()
-        self._quota.settle(self.reservation, billed=False, tokens=0)
+        self.quota.settle(self.reservation, billed=False, tokens=0)
 
     def _pass(self, outcome: Any) -> None:
         """Send the request, if the limits per minute allow it."""
@@ -328,7 +326,7 @@ class Call:
         if isinstance(failure, errors.Rejected):
             if self.ask.plain or not _is_about_encoding(failure):
                 return False
-            self.ask = self.ask._replace(plain=True)
+            self.ask = replace(self.ask, plain=True)
             self.is_newly_plain, self.is_forbidden = True, False
             self._choose_key(self.by.clock())
             return True
@@ -368,9 +366,8 @@ class Call:
         assert started is not None  # noqa: S101 - only a request that was sent ends
         ended = self.by.clock()
         self.inflight_call.sent[-1] = started, ended
-        price = self.by.price_of(self.candidate.provider.name)
         tokens_billed = tokens if billed else 0
-        self._quota.settle(self.reservation, billed=billed, tokens=tokens_billed, price=price)
+        self.quota.settle(self.reservation, billed=billed, tokens=tokens_billed, price=self.price)
         if self.passage is not None:
             self._end_passage(self.passage, tokens=tokens if outcome == _OK else self.bound)
         if self.span is not None:

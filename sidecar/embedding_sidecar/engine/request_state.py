@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from embedding_sidecar import errors
@@ -71,7 +72,7 @@ class RequestState:
     _tokens: int = 0
     _is_estimated: bool = False
     _beyond: frozenset[str] = frozenset()
-    _parts: defaultdict[str, _Part] = field(default_factory=lambda: defaultdict(_Part))
+    _parts: defaultdict[str, _Part] = field(default_factory=partial(defaultdict, _Part))
     _spans: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -96,6 +97,13 @@ class RequestState:
         if part.is_mixed():
             part.cached.clear()
 
+    def is_complete(self, candidate: failover.Candidate) -> bool:
+        """True if no item is missing in the space of this candidate."""
+        part, count = self._parts[candidate.space], len(self.ask.items)
+        if not part.cached:
+            return len(part.made) == count
+        return len(part.cached.keys() | part.made.keys()) == count
+
     def missing(self, candidate: failover.Candidate) -> dict[str, list[int]]:
         """The missing keys, each once, with the indexes of its items."""
         found: dict[str, list[int]] = {}
@@ -114,7 +122,8 @@ class RequestState:
         for inflight_call in waiter.ours:
             result = self._take(inflight_call, request, ours=True, now=now)
             self.attempts += len(inflight_call.sent)
-            self._beyond |= inflight_call.beyond
+            if inflight_call.beyond:
+                self._beyond |= inflight_call.beyond
             self._tokens += result.tokens
             self._is_estimated = self._is_estimated or result.is_estimated
             if isinstance(result.failure, errors.Rejected):
@@ -134,26 +143,31 @@ class RequestState:
                 failures.append(result.failure)
         if self._parts[candidate.space].is_mixed() and not self._distrust(candidate.space):
             return vector_decoder.bad_answer()
-        return min(failures, key=_rank, default=None)
+        return min(failures, key=_rank) if failures else None
 
     def answer(self, candidate: failover.Candidate) -> Answer:
         """The answer, once no item is missing in the space of this candidate."""
-        part = self._parts[candidate.space]
+        part, chosen, count = self._parts[candidate.space], candidate.provider, len(self.ask.items)
         cached, made = part.cached, part.made
+        saved = 0
+        for at, entry in cached.items():
+            if at not in made:
+                saved += entry.tokens
+        vectors = []
+        for at in range(count):
+            vectors.append((made.get(at) or cached[at]).vector)  # noqa: PERF401 - no function for one
         return Answer(
-            vectors=tuple(
-                [(made.get(at) or cached[at]).vector for at in range(len(self.ask.items))]
-            ),
-            provider=candidate.provider.name,
-            kind=candidate.provider.kind,
-            model=candidate.provider.model,
+            vectors=tuple(vectors),
+            provider=chosen.name,
+            kind=chosen.kind,
+            model=chosen.model,
             space=candidate.space,
-            hits=len(self.ask.items) - len(made),
+            hits=count - len(made),
             coalesced=len(part.coalesced),
-            items=len(self.ask.items),
+            items=count,
             tokens=self._tokens,
             is_estimated=self._is_estimated,
-            tokens_saved=sum([entry.tokens for at, entry in cached.items() if at not in made]),
+            tokens_saved=saved,
             attempts=self.attempts,
             upstream_seconds=self._upstream_seconds(),
             beyond=self._beyond,

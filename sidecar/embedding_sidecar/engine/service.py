@@ -93,7 +93,7 @@ class Service:
             ask=ask, control=control, started_at=started_at, span=span, background=background
         )
         state.looked(candidate, found or await self._look(state, candidate))
-        if state.missing(candidate):
+        if not state.is_complete(candidate):
             by_weight = failover.drawn(
                 candidates, self._share, goes_on=self._document.failover.enabled
             )
@@ -119,11 +119,12 @@ class Service:
             ends_at=state.started_at + self._timing.of_request(candidates[0].provider),
             share=self._share,
         )
-        step = schedule.next(now=self._clock(), held=None)
+        now = self._clock()
+        step = schedule.next(now=now, held=None)
         while step is not None:
             if isinstance(step, retry_schedule.Wait):
                 await asyncio.sleep(step.seconds)
-            elif await self._fill_from(step, state, schedule):
+            elif await self._fill_from(step, state, schedule, now=now):
                 if not schedule.is_first(step):
                     self._caller.observe.failover(step.label)
                     if state.span is not None:
@@ -131,7 +132,8 @@ class Service:
                 return step
             # Other requests may have fetched the missing entries meanwhile.
             state.keys.clear()
-            step = schedule.next(now=self._clock(), held=state.held)
+            now = self._clock()
+            step = schedule.next(now=now, held=state.held)
         raise failover.final_error(schedule.failures(), policy=self._document)
 
     async def _fill_from(
@@ -139,13 +141,14 @@ class Service:
         candidate: failover.Candidate,
         state: RequestState,
         schedule: retry_schedule.RetrySchedule,
+        *,
+        now: float,
     ) -> bool:
         """Fetch the missing entries from this provider; True if none is missing then.
 
         Raises:
             errors.Refused: the request is at fault, or the quota is used up.
         """
-        now = self._clock()
         time = schedule.time(candidate, now=now)
         rate = self._caller.rate_of(candidate.provider.name)
         failure: errors.ProviderFailed | errors.Refused | None
@@ -182,7 +185,7 @@ class Service:
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
                 return False
-            if not state.missing(candidate):
+            if state.is_complete(candidate):
                 return True
             # A call of other requests failed, for a reason of their own: the cache is asked again.
             state.keys.clear()

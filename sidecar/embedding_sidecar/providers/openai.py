@@ -38,7 +38,9 @@ class OpenAI(wire_format.Translation):
 
     def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """OpenAI's, and those of `extended` servers."""
-        found: dict[str, Any] = {"dimensions": ask.dimensions, "user": ask.user}
+        found: dict[str, Any] = {"dimensions": ask.dimensions}
+        if ask.user is not None:
+            found["user"] = ask.user
         if not self.extended:
             return found
         if ask.input_type is not None:

@@ -49,6 +49,8 @@ class Ledger:
         self.period = period
         self._lease = lease
         self.limits = self.bounds = Limits(0, 0)
+        self.is_open = False
+        """True if nothing bounds the leases."""
         self.background = background
         self.is_drawn_from = False
         """The ledger of background work stays untouched in most sidecars."""
@@ -94,22 +96,26 @@ class Ledger:
     def has(self, amounts: Amounts, *, now: float) -> bool:
         """True if this may be spent without asking the store."""
         # The same as `rest` covering what `claim` asks for, without three objects for each call.
-        held, limits = self.held, self.limits
+        if now >= self._expires_at:
+            return False
+        calls, tokens, cost = amounts
+        held_calls, held_tokens, held_cost = self.held
+        _, limit_tokens, limit_cost = self.limits
         return (
-            now < self._expires_at
-            and amounts.calls <= max(0, held.calls - self._used_calls)
-            and (limits.tokens is None or amounts.tokens <= max(0, held.tokens - self._used_tokens))
-            and (limits.cost is None or amounts.cost <= max(0, held.cost - self._used_cost))
+            calls <= max(0, held_calls - self._used_calls)
+            and (limit_tokens is None or tokens <= max(0, held_tokens - self._used_tokens))
+            and (limit_cost is None or cost <= max(0, held_cost - self._used_cost))
         )
 
     def spend(self, amounts: Amounts, month: Reservation | None = None) -> Reservation:
         """Spend amounts that `has` found, and the same call's of the month."""
-        self._serial += 1
-        self._used_calls += amounts.calls
-        self._used_tokens += amounts.tokens
-        self._used_cost += amounts.cost
-        self._under_way[self._serial] = amounts
-        return Reservation(self._serial, amounts, self.number, self.background, month)
+        calls, tokens, cost = amounts
+        self._used_calls += calls
+        self._used_tokens += tokens
+        self._used_cost += cost
+        self._serial = serial = self._serial + 1
+        self._under_way[serial] = amounts
+        return Reservation(serial, amounts, self.number, self.background, month)
 
     def start_period(self, number: int, *, now: float) -> None:
         """Start a new period by this machine's clock, unless the store's is known to last."""
@@ -118,6 +124,8 @@ class Ledger:
 
     def spend_alone(self, amounts: Amounts, *, others: Amounts) -> Reservation | str:
         """Spend as if others had taken this and no more; or the limit that is too low."""
+        if self.is_open:
+            return self.spend(amounts)
         # The same as `bounds.short` of all three, without two objects for each call.
         calls, tokens, cost = self.bounds
         if calls is not None and others.calls + self._used_calls + amounts.calls > calls:
@@ -132,6 +140,7 @@ class Ledger:
         """Change the limits. The rest that was drawn within the old ones is not spent any more."""
         self.limits = limits
         self.bounds = NO_LIMITS if observes else limits
+        self.is_open = self.bounds.open
         self.held = self.used
 
     def left(self, *, others: Amounts) -> Limits:
@@ -151,15 +160,16 @@ class Ledger:
         """
         bound = self._under_way.pop(reservation.serial, None)
         if bound is not None:
+            most_calls, most_tokens, most_cost = bound
+            calls, tokens, paid = cost
             # A provider may report any usage; none bills more tokens than the bound.
-            _, tokens, paid = cost
-            if not 0 <= tokens <= bound.tokens:
-                tokens = max(0, min(tokens, bound.tokens))
-            if not 0 <= paid <= bound.cost:
-                paid = max(0, min(paid, bound.cost))
-            self._used_calls -= bound.calls - cost.calls
-            self._used_tokens -= bound.tokens - tokens
-            self._used_cost -= bound.cost - paid
+            if not 0 <= tokens <= most_tokens:
+                tokens = max(0, min(tokens, most_tokens))
+            if not 0 <= paid <= most_cost:
+                paid = max(0, min(paid, most_cost))
+            self._used_calls += calls - most_calls
+            self._used_tokens += tokens - most_tokens
+            self._used_cost += paid - most_cost
 
     def claim(self, amounts: Amounts, *, ahead: int, now: float) -> LeaseClaim:
         """Claim enough to spend this, and if possible `ahead` times as much."""

@@ -7,7 +7,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from embedding_sidecar.allowance import Allowance
 from embedding_sidecar.quota.books import Books
 from embedding_sidecar.quota.claim_queue import Outcome, Told
 from embedding_sidecar.quota.claims import NO_LIMITS, NOTHING, Amounts, Limits
@@ -91,14 +90,6 @@ class PeriodQuota:
                     beyond=tuple(f"{self.period.word}.{unit}" for unit in units)
                 )
         done(outcome)
-
-    def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Settle a call, by the contract of Quota.settle; by NOTHING it is given back."""
-        self.shares[reservation.background].settle(reservation, cost=cost)
-
-    def left(self, *, background: bool) -> Allowance:
-        """The rest that this sidecar may draw on."""
-        return self.shares[background].left()
 
     def limit_states(self) -> list[LimitState]:
         """All limits, with what is counted of them."""

@@ -144,7 +144,7 @@ class Quota:
     def _link(self, period: PeriodQuota, amounts: Amounts, *, background: bool) -> Link:
         return Link(
             partial(period.draw, amounts, background=background),
-            partial(period.settle, cost=NOTHING),
+            partial(period.shares[background].settle, cost=NOTHING),
         )
 
     def _drawn(self, done: Told, background: bool, outcome: Any) -> None:  # noqa: FBT001 - of a partial
@@ -166,16 +166,17 @@ class Quota:
         """
         paid = money.cost(tokens, price=price) if price else 0
         cost = Amounts(1, tokens, paid) if billed else NOTHING
-        self.day.settle(reservation, cost=cost)
-        if reservation.month is not None and self.month is not None:
-            self.month.settle(reservation.month, cost=cost)
+        self.day.shares[reservation.background].settle(reservation, cost=cost)
+        month = reservation.month
+        if month is not None and self.month is not None:
+            self.month.shares[month.background].settle(month, cost=cost)
 
     def left(self, *, background: bool = False) -> Allowance:
         """The rest that this sidecar may draw on, by the last answers; sends no request."""
-        day = self.day.left(background=background)
+        day = self.day.shares[background].left()
         if self.month is None or not self._has_month:
             return day
-        return day._replace(month=self.month.left(background=background))
+        return day._replace(month=self.month.shares[background].left())
 
     def limit_states(self) -> list[LimitState]:
         """All limits with what is counted of them, by the last answers; sends no request."""

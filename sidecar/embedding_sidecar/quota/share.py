@@ -134,12 +134,14 @@ class Share:
                 code="quota_store_unavailable",
                 retry_after_seconds=AWAY_SECONDS,
             )
-        self._counter.start_present()
-        outcome = self.ledger.spend_alone(amounts, others=self._books.others(self.ledger))
+        if self._counter.present > self.ledger.number:
+            self._counter.start_present()
+        others = NOTHING if self.ledger.is_open else self._books.others(self.ledger)
+        outcome = self.ledger.spend_alone(amounts, others=others)
         return self._exhausted(outcome, amounts) if isinstance(outcome, str) else outcome
 
     def settle(self, reservation: Reservation, *, cost: Amounts) -> None:
-        """Settle by the real cost, by the contract of PeriodQuota.settle."""
+        """Settle by the real cost, by the contract of Quota.settle; by NOTHING it is given back."""
         self.ledger.settle(reservation, cost=cost)
         if self._counter.is_ending:
             task = asyncio.get_running_loop().create_task(self.give_back())
@@ -148,24 +150,18 @@ class Share:
 
     def left(self) -> Allowance:
         """The amounts that may still be drawn, by the store's last answer."""
-        limits, number = self.ledger.bounds, self.ledger.number
-        if limits.open:
+        if self.ledger.is_open:
             return NO_LIMIT
+        number = self.ledger.number
         ends_in = self._books.ends_in_seconds(now=self._clock())
         if ends_in is None:
             number = max(number, self._counter.present)
             ends_in = self._counter.period.end_seconds(number) - self._counter.wall_clock()
-        left = limits
+        calls, tokens, _ = left = self.ledger.bounds
         if number == self.ledger.number:
             left = self.ledger.left(others=self._books.others(self.ledger))
-        return Allowance(
-            requests=limits.calls,
-            requests_left=left.calls,
-            tokens=limits.tokens,
-            tokens_left=left.tokens,
-            cost_left=left.cost,
-            resets_in_seconds=ends_in,
-        )
+        calls_left, tokens_left, cost_left = left
+        return Allowance(calls, calls_left, tokens, tokens_left, ends_in, cost_left)
 
     async def close(self) -> None:
         """Release the rest. Calls in flight are settled, and release theirs, later."""

@@ -10,11 +10,12 @@ Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
 
 
-class Ask(NamedTuple):
+@dataclass(slots=True, repr=False)
+class Ask:
     """A request for vectors, independent of any provider's API.
 
     `input_type` is `query`, `document` or None; `truncation` None means: an error on too long a
-    text, never a silent cut.
+    text, never a silent cut. It never changes; to be frozen would make it dear for every request.
     """
 
     model: str

@@ -61,9 +61,11 @@ def count(found: object, *names: str) -> int | None:
         return None
     for name in names:
         tokens = found.get(name)
-        if type(tokens) is float and math.isfinite(tokens):
+        if type(tokens) is not int:
+            if type(tokens) is not float or not math.isfinite(tokens):
+                continue
             tokens = math.ceil(tokens)
-        if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
+        if 0 <= tokens <= MAX_TOKENS:
             return tokens
     return None
 
@@ -234,8 +236,8 @@ class Reader:
             self._take(entry)
         if len(self._read) != self._count:
             raise bad_answer()
-        found = [vector for _, vector in self._read] if self._in_place else self._by_index()
-        return Vectors(tuple(found), self._form.tokens(raw))
+        found = tuple([vector for _, vector in self._read] if self._in_place else self._by_index())
+        return Vectors(found, self._form.tokens(raw))
 
     def _go_on(self) -> None:
         """Read the items that have come. Raises errors.Unusable."""

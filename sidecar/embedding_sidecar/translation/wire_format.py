@@ -60,13 +60,13 @@ class Translation(abc.ABC):
         It asks for base64, so that vectors come as the model's own bits. Some servers ignore that
         and answer in floats.
         """
-        return {
+        found = {
             "model": ask.model,
             "input": ask.items,
             "encoding_format": None if ask.plain else "base64",
             **self.fields(ask, to),
-            **passed_on(ask),
         }
+        return found | passed_on(ask) if ask.extra else found
 
     def url(self, to: document.Provider, *, credential: str | None) -> str:
         """The URL that is called."""
@@ -87,7 +87,9 @@ class Translation(abc.ABC):
         """
         del now
         body = self.body(ask, to)
-        written = orjson.dumps({name: it for name, it in body.items() if it is not None})
+        if None in body.values():
+            body = {name: it for name, it in body.items() if it is not None}
+        written = orjson.dumps(body)
         return provider_api.HttpRequest(
             url=self.url(to, credential=credential),
             body=written,

@@ -207,19 +207,14 @@ class ConnectionPool:
         except ValueError:
             never_sent = errors.Unreachable("no_connection", billed=False)
             return loop.call_soon(done, never_sent).cancel
-
-        def send(connection: Connection, *, within_seconds: float) -> Cancel:
-            return connection.start(
-                head,
-                request.body,
-                within_seconds=within_seconds,
-                done=done,
-                reader=request.reader,
-            )
-
         connection = self._kept(target.origin)
         if connection is not None:
-            return send(connection, within_seconds=within_seconds)
+            return connection.start(
+                head, request.body, within_seconds=within_seconds, done=done, reader=request.reader
+            )
+        send = functools.partial(
+            Connection.start, head=head, body=request.body, done=done, reader=request.reader
+        )
         connecting = loop.create_task(
             self._connect_and(send, target.origin, within_seconds=within_seconds, done=done)
         )

@@ -89,7 +89,7 @@ class HttpClient:
         self, request: provider_api.HttpRequest, *, within_seconds: float, done: Done
     ) -> Callable[[], object]:
         """See provider_api.Upstream."""
-        proxy = _proxy(request.url, proxies=self._proxies)
+        proxy = _proxy(request.url, proxies=self._proxies) if self._proxies else None
         if proxy is None:
             return self._client.start(request, within_seconds=within_seconds, done=done)
         by_proxy = self._by_proxy(request, proxy, within_seconds=within_seconds, done=done)

@@ -63,6 +63,8 @@ def test_sidecars_export_nowhere_unless_collector_is_named():
 
 
 WRONG = {
+    "WATCH_NAMESPACES": ["*", "Shop", "a,,b"],
+    "IMAGE_PULL_SECRETS": ["a,,b", "A", "a/b"],
     "SIDECAR_OTEL_ENDPOINT": ["otel-collector:4318", "http://user:secret@otel", "http://"],
     "PROVIDERS_REQUIRE_SECRET_LABEL": ["yes", "1"],
     "PROVIDERS_ALLOWED_HOSTS": ["https://api.openai.com", "a,,b", "*", "a.*", "127.1", "a:0"],
@@ -128,6 +130,16 @@ def test_rules_that_cannot_be_read_stop_start(tmp_path, content):
 def test_guard_file_that_is_not_there_stops_start(tmp_path):
     with pytest.raises(settings.InvalidSetting, match=r"^VAULT_GUARD_FILE: "):
         settings.read({"VAULT_GUARD_FILE": str(tmp_path / "nothing")})
+
+
+def test_whole_cluster_is_watched_unless_namespaces_are_named():
+    assert settings.read({}).watch_namespaces == ()
+    assert settings.read({"WATCH_NAMESPACES": "shop,blog"}).watch_namespaces == ("blog", "shop")
+
+
+def test_pull_secrets_are_for_sidecars_and_pods_of_indexes():
+    read = settings.read({"IMAGE_PULL_SECRETS": "one,two.of-it,one"})
+    assert read.pull_secrets == read.vectors.pull_secrets == ("one", "two.of-it")
 
 
 def test_policies_add_no_alerts_unless_told():

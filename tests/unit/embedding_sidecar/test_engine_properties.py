@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from unittest import mock
 
@@ -268,7 +268,7 @@ class Case:
         """What the cache says before the service is asked."""
         looked_at = self.loop.time()
         keys = self.cache.keys(
-            wanted._replace(model="m", dimensions=stand_in.DIMENSIONS), space="s"
+            replace(wanted, model="m", dimensions=stand_in.DIMENSIONS), space="s"
         )
         return Found(keys, await self.cache.get_many(keys), looked_at)
 

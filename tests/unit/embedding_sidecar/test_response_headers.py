@@ -1,5 +1,6 @@
 """The headers of answers and refusals."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_answer_out_of_cache_does_not_ask_for_it():
 
 def test_answer_beyond_observed_limits_names_them():
     day: Any = Day()
-    beyond = answer(attempts=1)._replace(beyond=frozenset({"minute.tokens", "minute.requests"}))
+    beyond = replace(answer(attempts=1), beyond=frozenset({"minute.tokens", "minute.requests"}))
     head = response_headers.head(beyond, day, seconds=0.1)
     assert b"x-embedding-quota-observed: minute.requests,minute.tokens\r\n" in head
     head = response_headers.head(answer(attempts=1), day, seconds=0.1)

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def ask(*items, **rest) -> provider_api.Ask:
 def made(kind, asked, *, key=None, base_url="http://p/v1") -> provider_api.HttpRequest:
     terms = stand_in.terms(kind)
     model = stand_in.model(kind)
-    asked = asked._replace(model=model)
+    asked = replace(asked, model=model)
     to = document.Provider(name="p", kind=kind, model=model, base_url=base_url, **terms)
     return providers.PROVIDERS[kind].request(asked, to=to, credential=key, now=0.0)
 

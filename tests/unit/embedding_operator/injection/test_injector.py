@@ -57,6 +57,17 @@ def test_sidecar_comes_first_and_pod_says_whose_it_is():
     assert selection.carries_sidecar(injected)
 
 
+def test_pod_names_pull_secrets_of_chart_beside_its_own():
+    sidecar = dataclasses.replace(SIDECAR, pull_secrets=("registry", "own"))
+    own = [{"name": "own"}, {"name": "other"}]
+    injected = inject(pod(imagePullSecrets=own), sidecar=sidecar)
+    assert injected["spec"]["imagePullSecrets"] == [*own, {"name": "registry"}]
+    assert inject(injected, sidecar=sidecar) == injected
+    assert "imagePullSecrets" not in inject(pod())["spec"]
+    # Pods from before a Secret was named are outdated.
+    assert injector.is_outdated(inject(pod()), sidecar=sidecar, candidate=SEARCH)
+
+
 def test_sidecar_is_told_collector_that_chart_names():
     url = "http://otel-collector.monitoring:4318"
     traced = dataclasses.replace(SIDECAR, otel_endpoint=url)

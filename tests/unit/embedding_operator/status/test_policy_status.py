@@ -594,3 +594,17 @@ def test_causes_of_failed_providers_are_condition_apart_from_ready():
     assert verdict("Ready", facts(force=force)) == ("True", "Ready")
     older = config_in_force.Force(in_force=3, keys_told=3)
     assert verdict("ProvidersReached", facts(force=older)) == ("Unknown", "NotTold")
+
+
+def test_missing_pull_secrets_are_named_and_do_not_change_ready():
+    def found(missing):
+        verdict = policy_status.pull_secrets_verdict(missing)
+        listed = build(facts(pull_secrets=verdict))["conditions"]
+        return {it["type"]: it for it in listed}
+
+    lacking = found(["registry", "mirror"])
+    assert lacking["PullSecretsFound"]["status"] == "False"
+    assert "registry, mirror" in lacking["PullSecretsFound"]["message"]
+    assert lacking["Ready"]["status"] == "True"
+    assert found([])["PullSecretsFound"]["status"] == "True"
+    assert "PullSecretsFound" not in {it["type"] for it in build()["conditions"]}

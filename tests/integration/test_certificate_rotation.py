@@ -112,6 +112,7 @@ def replicas(api_server, tmp_path, time, namespace):
     made = [admitting.Operator(api_server, tmp_path / it) for it in ("one", "other")]
     admitting.lead(api_server, made[0].webhook_port)
     admitting.open_shop(api_server, namespace)
+    api_server("delete", "secret", SECRET, "-n", admitting.SYSTEM, "--ignore-not-found")
     seed(objects)
     for it in made:
         it.start(**time.environment)
@@ -120,6 +121,7 @@ def replicas(api_server, tmp_path, time, namespace):
     for it in made:
         it.stop()
     api_server("delete", "mutatingwebhookconfiguration", admitting.CONFIGURATION)
+    api_server("delete", "secret", SECRET, "-n", admitting.SYSTEM)
 
 
 def seed(objects):

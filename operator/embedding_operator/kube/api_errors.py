@@ -12,7 +12,7 @@ QUOTA_EXCEEDED: Final = "ObjectQuotaExceeded"
 NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
 _QUOTA: Final = re.compile(r"exceeded quota: ([a-z0-9.-]{1,253})")
 _LIMITED: Final = re.compile(r", (limited: [a-zA-Z0-9./,= -]{1,200})$")
-"""The wording of the admission plugin ResourceQuota (plugin/pkg/admission/resourcequota/controller.go)."""
+"""The wording of plugin/pkg/admission/resourcequota/controller.go of Kubernetes."""
 
 
 def away(error: Exception) -> errors.Unavailable:

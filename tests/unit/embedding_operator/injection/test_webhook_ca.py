@@ -11,6 +11,7 @@ import pytest
 from embedding_operator import errors
 from embedding_operator.injection import certificates, webhook_ca
 from embedding_operator.kube import kinds
+from tests.parts import waiting
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -250,12 +251,12 @@ def test_secret_that_was_deleted_ends_trust_in_its_authority(tmp_path):
 
 def test_replica_that_does_not_issue_serves_what_holder_issued(tmp_path):
     server = Server()
-    waiting = made(server, tmp_path / "other", issues=lambda: False)
+    reading = made(server, tmp_path / "other", issues=lambda: False)
     with pytest.raises(errors.Unavailable, match="no valid Secret"):
-        waiting.check()
+        reading.check()
     assert "certificate" not in {name for _, name in server.objects}
     made(server, tmp_path / "one").check()
-    waiting.check()
+    reading.check()
     assert served(tmp_path / "one") == served(tmp_path / "other")
     version = server.version
     made(server, tmp_path / "other", now=NOW + timedelta(days=70), issues=lambda: False).check()
@@ -274,11 +275,11 @@ def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_p
         stopping.wait(0.01)
     first = served(tmp_path)
     now[0] += timedelta(days=100)
-    while served(tmp_path) == first:
-        assert running.is_alive()
-        stopping.wait(0.01)
-    stopping.set()
-    running.join(10)
+    try:
+        waiting.eventually(lambda: served(tmp_path) != first)
+    finally:
+        stopping.set()
+        running.join(10)
     assert not running.is_alive()
 
 

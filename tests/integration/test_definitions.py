@@ -10,7 +10,7 @@ import pytest
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import helm, installation, kubectl, operating, release_before, skew
+from tests.parts import charted, helm, installation, kubectl, operating, release_before, skew
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -123,3 +123,28 @@ def test_definitions_that_were_kept_are_taken_over_by_another_release(bare):
     annotations = bare.get("crd", POLICIES)["metadata"]["annotations"]
     assert annotations[names.ANNOTATION_INSTALLATION] == "renamed/renamed"
     assert [it["metadata"]["name"] for it in bare.get("embpol", "-A")["items"]] == ["search"]
+
+
+def test_uninstalled_chart_takes_authority_along_and_leaves_secrets(bare, tmp_path):
+    """C15: no Secret with an authority's key stays; what policies own stays with them."""
+    asked = helm.Helm(bare.kubeconfig)
+    asked("uninstall", "renamed", "-n", "renamed")
+    asked(
+        *("install", charted.NAME, str(CHART), "-n", installation.SYSTEM_NAMESPACE),
+        # The operators of the tests above had its account and its roles.
+        *("--set", "crds.install=false", "--take-ownership", "--force-conflicts"),
+    )
+    running = charted.Operator(bare, tmp_path / "operator")
+    running.start(INSTALLATION="")  # the definitions are still marked as the renamed one's
+    held = ("secret", names.owned_secret("search"), "-n", "older")
+    wait(lambda: bare(*("get", *held, "--ignore-not-found")), "the Secret", last=running.log)
+    authority = ("secret", "embedding-operator-webhook", "-n", installation.SYSTEM_NAMESPACE)
+    (owner,) = bare.get(*authority)["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("ServiceAccount", charted.NAME)
+    running.stop()
+    asked("uninstall", charted.NAME, "-n", installation.SYSTEM_NAMESPACE)
+    bare("wait", "--for=delete", *authority, "--timeout=60s")
+    hooks = bare.get("mutatingwebhookconfigurations,validatingadmissionpolicies")["items"]
+    assert [it["metadata"]["name"] for it in hooks if "embedding" in it["metadata"]["name"]] == []
+    assert bare.get(*held)["data"]
+    bare("delete", "namespace", "older", "--wait", "--timeout=30s")

@@ -15,6 +15,7 @@ import yaml
 from dashboards import mixin
 from docs import alert_pages, models_page
 from embedding_contract import metrics
+from embedding_operator.injection import expressions
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -109,6 +110,17 @@ def _rules(schema: dict[str, Any], path: str) -> Iterator[str]:
         yield from _rules(schema["additionalProperties"], f"{path}.*")
 
 
+def injection_expressions() -> str:
+    """The CEL by which the API server injects, for the chart."""
+    notice = "# Written by `make generate` from operator/embedding_operator/injection. Edit that.\n"
+    written = {
+        "matchConditions": expressions.match_conditions(),
+        "variables": expressions.variables(),
+        "mutation": expressions.mutation(),
+    }
+    return notice + yaml.safe_dump(written, sort_keys=False, width=100)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics_page,
     "resource.md": functools.partial(resource_page, "embeddingpolicies.yaml"),
@@ -121,6 +133,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Every generated file and its text."""
     for name, page in PAGES.items():
         yield DOCS / name, page()
+    yield ROOT / "charts/embedding-operator/files/injection.yaml", injection_expressions()
     yield from mixin.files()
     yield from alert_pages.files()
     notice = NOTICE.format(source="sidecar/embedding_contract/models.py")

@@ -46,6 +46,16 @@ def _pass_controllers_on(group: Path) -> None:
         control.write_text(f"+{controller}")
 
 
+def members(name: str, *, root: Path = ROOT) -> set[int]:
+    """The processes in the cluster's cgroup and all below it."""
+    return {
+        int(pid)
+        for hierarchy in hierarchies(root)
+        for file in (hierarchy / path_of(name).removeprefix("/")).rglob("cgroup.procs")
+        for pid in file.read_text().split()
+    }
+
+
 def remove(name: str, *, root: Path = ROOT) -> None:
     """Remove the cluster's cgroup, also those that runc made unasked.
 

@@ -7,9 +7,11 @@ process of the pid namespace is killed, the kernel removes all of it: daemons, c
 mounts, links, rules. The control plane and DNS stay outside, as plain processes.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ HOLDER = "node"
 """The process that holds the namespaces, in the cluster's record."""
 FIRST = "node-first"
 """The first process in them, whose end is the end of all."""
+DAEMONS = ("containerd", "kubelet", "kube-proxy")
 # The node has its own of these; what it reads from the cache must not lie there.
 _OWN_FOLDERS = (Path("/run"), Path("/var/lib"), Path("/var/log"))
 
@@ -110,6 +113,40 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     control_plane.wait(record, "Ready node", lambda: _is_ready(api, record.name))
 
 
+def restart(record: Record) -> None:
+    """End all processes of the node at once, as a power cut does, and start its daemons again.
+
+    Its disk stays, so that kubelet finds its pods and their images; the control plane does too.
+
+    Raises:
+        Failure: a daemon ended or took too long.
+    """
+    commands = {name: _command(record.processes[name].pid) for name in DAEMONS}
+    processes.end([record.processes[name] for name in DAEMONS])
+    for pid in (*cgroups.members(record.name), *_beside_first(record)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for name, command in commands.items():
+        _launch_inside(record, name, command)
+    api = Api(record.kubeconfig)
+    control_plane.wait(record, "Ready node", lambda: _is_ready(api, record.name))
+
+
+def _command(pid: int) -> list[str | Path]:
+    """The command of a daemon, with the PATH that it has."""
+    process = Path(f"/proc/{pid}")
+    given = (process / "environ").read_bytes().decode().split("\0")
+    arguments = (process / "cmdline").read_bytes().rstrip(b"\0").decode().split("\0")
+    return ["env", *(it for it in given if it.startswith("PATH=")), *arguments]
+
+
+def _beside_first(record: Record) -> list[int]:
+    """The processes of the node's namespace but for those that hold it: containerd's shims."""
+    first = record.processes[FIRST].pid
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    return [pid for pid in map(int, children) if Path(f"/proc/{pid}/comm").read_text() != "sleep\n"]
+
+
 def remove(record: Record) -> None:
     """Remove the node, in whatever state it is: one kill, and the kernel does the rest."""
     # The first process is gone only after every other of its namespace: pid_namespaces(7).
@@ -131,6 +168,21 @@ def load(record: Record, archive: Path, *, ctr: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise NodeError(f"{archive}: {done.stdout}{done.stderr}")
+
+
+def allow_plain_http(record: Record, registry: str) -> None:
+    """Let the node pull from ``registry``, HOST:PORT, without TLS.
+
+    containerd reads it at each pull: https://github.com/containerd/containerd/blob/main/docs/hosts.md
+    """
+    folder = _registries(record) / registry
+    folder.mkdir(parents=True, exist_ok=True)
+    host = f'[host."http://{registry}"]\n  capabilities = ["pull", "resolve"]\n'
+    (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n{host}')
+
+
+def _registries(record: Record) -> Path:
+    return _state(record) / "registries"
 
 
 def _network(record: Record) -> Network:
@@ -215,6 +267,8 @@ def _containerd(record: Record, programs: dict[str, Path]) -> list[str | Path]:
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = {json.dumps(archives.PAUSE)}
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = {json.dumps(str(_registries(record)))}
 [plugins."io.containerd.cri.v1.runtime"]
   # Root without CAP_SYS_RESOURCE, as in a container, may not lower it.
   restrict_oom_score_adj = true

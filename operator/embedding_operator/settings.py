@@ -22,6 +22,7 @@ _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
+_INJECTED_BY: Final = ("webhook", "policy", "policy+webhook")
 _CERTIFICATES: Final = ("own", "certManager", "provided")
 _AUTH_FILES: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("VAULT_TOKEN_FILE",),
@@ -55,10 +56,11 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All settings; `vault` is None without a Vault.
+    """All settings; `vault` is None without a Vault, `webhook` where it does not inject.
 
     `installation` is NAMESPACE/RELEASE of the chart; empty without one.
 
+    With `injects_by_policy` the API server injects by itself, by a MutatingAdmissionPolicy.
     `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
     `rollout_namespaces` may be restarted, `*` for every one. Only `watch_namespaces` are watched,
     every one if there are none. Injected pods and pods of indexes name `pull_secrets`.
@@ -66,19 +68,22 @@ class Settings:
 
     namespace: str
     installation: str
+    leader_election: bool
     watch_namespaces: tuple[str, ...]
     pull_secrets: tuple[str, ...]
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
     sidecar_otel_endpoint: str | None
+    sidecar_resize: bool
     network: network.Network
     vectors: indexes.Vectors
     vault: vault.Settings | None
     rules: access_rules.AccessRules = field(repr=False)
     providers: provider_guard.ProviderGuard
     monitoring: endpoints.Endpoints
-    webhook: Webhook
+    injects_by_policy: bool
+    webhook: Webhook | None
     rollout_namespaces: frozenset[str]
     additional_alerts: bool
     resync_seconds: float
@@ -100,9 +105,11 @@ def read(environment: Mapping[str, str]) -> Settings:
         written = environment.get(name)
         return reader(written, name) if written else default
 
+    by = of("INJECTION_BY", _one_of(*_INJECTED_BY), "webhook")
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
         installation=of("INSTALLATION", _text, ""),
+        leader_election=of("LEADER_ELECTION", _switch, default=True),
         watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
         pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
@@ -111,6 +118,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
         sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
+        sidecar_resize=of("SIDECAR_RESIZE", _switch, default=True),
         network=network.Network(
             http=of("SIDECAR_PROXY_HTTP", _proxy, None),
             https=of("SIDECAR_PROXY_HTTPS", _proxy, None),
@@ -138,7 +146,10 @@ def read(environment: Mapping[str, str]) -> Settings:
             allowed=of("PROVIDERS_ALLOWED_HOSTS", _hosts, allowed_hosts.AllowedHosts()),
         ),
         monitoring=of("MONITORING_FILE", _endpoints, endpoints.Endpoints()),
-        webhook=Webhook(
+        injects_by_policy=by != "webhook",
+        webhook=None
+        if by == "policy"
+        else Webhook(
             port=of("WEBHOOK_PORT", _port, 9443),
             configuration=of("WEBHOOK_CONFIGURATION", _text, "embedding-operator"),
             service=of("WEBHOOK_SERVICE", _text, "embedding-operator"),

@@ -12,13 +12,14 @@ from embedding_contract import built_in_alerts, names
 from embedding_operator import settings
 from embedding_operator.injection import admission_server, webhook
 from embedding_operator.monitoring import endpoints
-from tests.parts import helm, installation
+from tests.parts import helm, installation, shipped_roles
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
 CRD = ROOT / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
 CLASS_CRD = CRD.with_name("clusterembeddingproviders.yaml")
+INJECTION_CRD = CRD.with_name("embeddinginjections.yaml")
 NAMESPACE = "embedding-system"
 RULE = {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"}
 
@@ -28,7 +29,7 @@ NAMESPACED = {"mode": "namespaced", "namespaces": ["blog", "shop"], "webhook": P
 
 VARIANTS: dict[str, dict[str, typing.Any]] = {
     "as it comes": {},
-    "demo": installation.Installation.values(typing.cast("installation.Installation", None)),
+    "demo": installation.values(),
     "vault by token": {
         "vault": {
             "address": "https://vault.example.com",
@@ -139,6 +140,7 @@ VARIANTS: dict[str, dict[str, typing.Any]] = {
     },
     "watched": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "without the resource": {"crds": {"install": False}},
+    "by webhook": {"injection": {"by": "webhook"}},
     "without dashboards": {"dashboards": {"enabled": False}},
     "dashboards for Grafana": {
         "dashboards": {
@@ -202,7 +204,9 @@ def test_lint_finds_nothing():
         ({"webhook": {"certificates": "none"}}, "/webhook/certificates"),
         ({"webhook": {"timeoutSeconds": 60}}, "/webhook/timeoutSeconds"),
         ({"logLevel": "loud"}, "/logLevel"),
-        ({"replicas": 2}, "/replicas"),
+        ({"replicas": 0}, "/replicas"),
+        ({"leaderElection": {"enabled": False}}, "replicas: 2 needs leaderElection.enabled"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
         ({"rollouts": {"namespaces": ["Shop"]}}, "/rollouts/namespaces/0"),
         ({"image": {"repository": ""}}, "/image/repository"),
         ({"vectors": {"enabled": True}}, "vectors.namespaces is needed"),
@@ -293,6 +297,7 @@ def test_operator_starts_with_what_chart_gives_it(name, rendered, tmp_path):
     chosen = settings.read(given)
     configuration = one(objects, "MutatingWebhookConfiguration")
     service = one(objects, "Service")
+    assert chosen.webhook is not None
     assert chosen.webhook.configuration == configuration["metadata"]["name"]
     assert chosen.webhook.service == service["metadata"]["name"]
     assert chosen.namespace == service["metadata"]["namespace"] == NAMESPACE
@@ -372,8 +377,12 @@ def test_client_authority_is_mounted_where_operator_reads_it(rendered, of):
     file = Path(environment(objects)["WEBHOOK_CLIENT_CA"])
     mounts = {it["mountPath"] for it in operator_container(objects)["volumeMounts"]}
     assert str(file.parent) in mounts
-    assert settings.read(environment(objects)).webhook.client_ca == file
-    assert settings.read(environment(rendered["as it comes"])).webhook.client_ca is None
+    by_known, by_all = (
+        settings.read(environment(it)).webhook for it in (objects, rendered["as it comes"])
+    )
+    assert by_known is not None
+    assert by_all is not None
+    assert (by_known.client_ca, by_all.client_ca) == (file, None)
 
 
 def test_webhook_leads_through_service_to_operators_port(rendered):
@@ -508,10 +517,86 @@ def test_only_cluster_administrators_write_platforms_providers(rendered):
     assert status["verbs"] == ["patch"]
 
 
+# --- injection
+
+SERVED = shipped_roles.INJECTS
+BY_POLICY: list[dict[str, typing.Any]] = [
+    {},
+    {"injection": {"by": "policy"}},
+    {"injection": {"by": "auto"}},
+]
+OF_WEBHOOK = {"MutatingWebhookConfiguration", "Service"}
+OF_POLICY = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
+
+
+@pytest.mark.parametrize("values", BY_POLICY, ids=str)
+def test_server_that_can_inject_needs_no_webhook(values):
+    objects = render(values, SERVED)
+    kinds = {it["kind"] for it in objects}
+    assert kinds >= OF_POLICY
+    assert not kinds & OF_WEBHOOK
+    chosen = settings.read(environment(objects))
+    assert chosen.injects_by_policy
+    assert chosen.webhook is None
+    assert [it["name"] for it in operator_container(objects)["ports"]] == ["metrics", "health"]
+    assert not granted(objects, "mutatingwebhookconfigurations")
+    assert not granted(objects, "customresourcedefinitions")
+    (rule,) = granted(objects, names.INJECTION_PLURAL)
+    assert set(rule["verbs"]) == {"list", "watch", "create", "patch", "delete"}
+
+
+@pytest.mark.parametrize("served", [(), (SERVED,)], ids=["older", "newer"])
+def test_webhook_injects_where_it_is_chosen_or_server_cannot(served):
+    objects = render({"injection": {"by": "webhook" if served else "auto"}}, *served)
+    kinds = {it["kind"] for it in objects}
+    assert kinds >= OF_WEBHOOK
+    assert not kinds & OF_POLICY
+    chosen = settings.read(environment(objects))
+    assert not chosen.injects_by_policy
+    assert chosen.webhook is not None
+    assert not granted(objects, names.INJECTION_PLURAL)
+
+
+def test_policy_on_server_without_it_is_refused_by_value_name():
+    with pytest.raises(helm.HelmError, match=r"injection\.by: policy needs"):
+        render({"injection": {"by": "policy"}})
+
+
+def test_image_is_literal_of_policy_and_never_of_its_parameter():
+    image = {"repository": "registry.example/a", "tag": "7"}
+    found = one(render({"sidecarImage": image}, SERVED), "MutatingAdmissionPolicy")["spec"]
+    variables = {it["name"]: it["expression"] for it in found["variables"]}
+    assert variables["image"] == '"registry.example/a:7"'
+    (mutation,) = found["mutations"]
+    said = mutation["jsonPatch"]["expression"]
+    assert '"image": dyn(variables.image)' in said
+    assert '"args": dyn(["--document", ' in said
+    assert found["failurePolicy"] == "Ignore"
+    assert found["reinvocationPolicy"] == "IfNeeded"
+
+
+def test_policy_selects_namespaces_and_pods_as_webhook_does():
+    (hook,) = one(render({}), "MutatingWebhookConfiguration")["webhooks"]
+    found = one(render({}, SERVED), "MutatingAdmissionPolicy")["spec"]["matchConstraints"]
+    assert found["namespaceSelector"] == hook["namespaceSelector"]
+    assert found["objectSelector"] == hook["objectSelector"]
+    assert found["resourceRules"] == hook["rules"]
+
+
+def test_no_role_for_people_has_injection_objects(rendered):
+    for values in ({}, {"injection": {"by": "webhook"}}):
+        for found in render(values, SERVED):
+            labels = found["metadata"].get("labels") or {}
+            if any("aggregate-to" in label for label in labels):
+                assert names.INJECTION_PLURAL not in str(found["rules"])
+
+
 # --- install, upgrade, uninstall
 
 
-@pytest.mark.parametrize("file", [CRD, INDEX_CRD, CLASS_CRD], ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", [CRD, INDEX_CRD, CLASS_CRD, INJECTION_CRD], ids=lambda file: file.stem
+)
 def test_resource_is_installed_as_it_is_and_kept(rendered, file):
     written = yaml.safe_load(file.read_text(encoding="utf-8"))
     name = written["metadata"]["name"]

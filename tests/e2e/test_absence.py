@@ -1,11 +1,14 @@
 """What happens while a part is away; each test puts the installation back."""
 
+import threading
 import time
 
 import pytest
 import yaml
 
-from tests.parts import installation
+from dev.cluster import node, records
+from embedding_operator.injection import selection
+from tests.parts import both_ways, installation
 
 pytestmark = pytest.mark.node
 
@@ -24,7 +27,37 @@ def scale_operator(shop, replicas: int) -> None:
         )
 
 
-def test_pods_start_and_sidecars_serve_on_without_operator(shop):
+def test_new_pods_are_injected_without_operator_and_after_restart_of_node(shop):
+    """C15: a cluster that starts each morning, before its operator is up."""
+    scale_operator(shop, 0)
+    try:
+        record = records.load(shop.node.name)
+        assert record is not None
+        node.restart(record)
+        before = {it["metadata"]["uid"] for it in pods_of(shop)}
+        shop.kubectl("delete", "pods", "--all", "-n", "shop", "--force", "--grace-period=0")
+        shop.kubectl.apply(installation.application_pod("morning"))
+        shop.kubectl("rollout", "status", "deployment/search", "-n", "shop", "--timeout=180s")
+        shop.kubectl("wait", "--for=condition=Ready", "pod/morning", "-n", "shop", "--timeout=90s")
+        new = [it for it in pods_of(shop) if it["metadata"]["uid"] not in before]
+        assert len(new) >= 2
+        assert all(selection.carries_sidecar(it) for it in new)
+        for it in new:
+            pod = f"pod/{it['metadata']['name']}"
+            assert shop.ask("vector", f"a morning without an operator {time.time()}", pod=pod)
+    finally:
+        scale_operator(shop, 1)
+    shop.wait_for_status(lambda status: status["pods"]["summary"] == f"{len(new)}/{len(new)}")
+    shop.kubectl("delete", "pod", "morning", "-n", "shop", "--wait")
+    shop.wait_for_status(lambda status: status["pods"]["summary"] == "1/1")
+
+
+def pods_of(shop):
+    return shop.kubectl.get("pods", "-n", "shop", "-l", "embeddings=search")["items"]
+
+
+def test_webhook_injects_nothing_without_operator_and_status_says_so(shop):
+    shop.install_chart(injection={"by": "webhook"})
     scale_operator(shop, 0)
     try:
         shop.kubectl.apply(installation.application_pod("missed"))
@@ -35,8 +68,46 @@ def test_pods_start_and_sidecars_serve_on_without_operator(shop):
         scale_operator(shop, 1)
     status = shop.wait_for_status(lambda status: "missed" in str(status["pods"].get("missing")))
     assert status["pods"]["summary"] == "1/2"
+    assert shop.condition(status, "PodsCovered")["reason"] == "PodsMissed"
     shop.kubectl("delete", "pod", "missed", "-n", "shop", "--wait")
     shop.wait_for_status(lambda status: status["pods"]["summary"] == "1/1")
+
+
+def test_upgrade_from_webhook_to_policy_injects_each_pod_once(shop):
+    """The webhook stays for the first upgrade, and goes with the next."""
+    made, refused = [], []
+    done = threading.Event()
+    admission = both_ways.Admission(shop.kubectl.kubeconfig)
+    pod = installation.application_pod("during")
+
+    def create():
+        while not done.is_set():
+            try:
+                made.append(admission.create("shop", pod))
+            except both_ways.RefusedError as error:
+                refused.append(error)
+
+    creating = threading.Thread(target=create)
+    creating.start()
+    try:
+        for webhooks in (1, 0):
+            shop.install_chart()
+            listed = shop.kubectl.get("mutatingwebhookconfiguration")["items"]
+            assert len([it for it in listed if "embedding" in it["metadata"]["name"]]) == webhooks
+    finally:
+        done.set()
+        creating.join()
+        admission.close()
+    assert refused == []
+    assert len(made) > 100
+    deployment = shop.kubectl.get(OPERATOR, "-n", installation.SYSTEM_NAMESPACE)
+    # A single replica that is recreated answers nobody meanwhile.
+    is_recreated = deployment["spec"]["strategy"]["type"] == "Recreate"
+    missed = [it for it in made if not selection.carries_sidecar(it)]
+    assert is_recreated or missed == []
+    assert {len(it["spec"].get("initContainers", ())) for it in made} <= {0, 1}
+    assert selection.carries_sidecar(made[0])
+    assert selection.carries_sidecar(made[-1])
 
 
 def test_policy_applied_while_vault_is_sealed_heals_by_itself(shop):

@@ -39,7 +39,7 @@ class World:
         self.asked = asked
         self.folder = folder
         self.network = hostile.Network()
-        charted.install(asked, {"resyncSeconds": 2})
+        charted.install(asked, {"resyncSeconds": 2, "injection": {"by": "webhook"}})
         self.operator = charted.Operator(asked, folder / "operator")
         self.victim = victim.Victim(asked, self.network, folder)
         self.failures = 0

@@ -5,15 +5,16 @@ import os
 import ssl
 import sys
 import urllib.request
+from typing import Any
 
 from embedding_contract import names
-from tests.parts import daemons, kubectl, ports, roles
+from tests.parts import daemons, kubectl, ports, shipped_roles
 from tests.parts.installation import SYSTEM_NAMESPACE
 
 SYSTEM = SYSTEM_NAMESPACE
-USER = roles.USER
+USER = shipped_roles.USER
 """The operator's name to the API server."""
-CONFIGURATION = roles.CONFIGURATION
+CONFIGURATION = shipped_roles.CONFIGURATION
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
 UNVERIFIED = ssl._create_unverified_context()
 
@@ -30,8 +31,10 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(roles.kubeconfig(api_server, folder)),
+            "KUBECONFIG": str(shipped_roles.kubeconfig(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
+            # As in operating.py.
+            "LEADER_ELECTION": "false",
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
             "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
@@ -84,7 +87,7 @@ def review(port, pod, *, namespace):
         return json.load(answer)
 
 
-def configuration(port):
+def configuration(port: int) -> dict[str, Any]:
     """As the chart has it; the name of this machine stands in for a Service's pods."""
     service = {"name": "webhook", "namespace": SYSTEM, "path": "/inject", "port": port}
     return {
@@ -114,21 +117,19 @@ def configuration(port):
     }
 
 
+def service(port: int) -> dict[str, Any]:
+    """The Service of the webhook; the name of this machine stands in for pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "webhook", "namespace": SYSTEM},
+        "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+    }
+
+
 def lead(asked: kubectl.Kubectl, port: int) -> None:
-    """Have the API server ask at this port; the name of this machine stands in for pods."""
-    asked.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "webhook", "namespace": SYSTEM},
-            "spec": {
-                "type": "ExternalName",
-                "externalName": "localhost",
-                "ports": [{"port": port}],
-            },
-        },
-        configuration(port),
-    )
+    """Have the API server ask at this port."""
+    asked.apply(service(port), configuration(port))
 
 
 def is_trusted(asked: kubectl.Kubectl) -> bool:

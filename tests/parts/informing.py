@@ -46,17 +46,20 @@ class API(KubeClient):
 class World:
     """The stores, and which policies were queued since the last look."""
 
-    def __init__(self, *, watched=()):
+    def __init__(self, *, injects=True, watched=()):
         self.api = API()
         self.queue: WorkQueue[ObjectKey] = WorkQueue()
         self.index_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.class_queue: WorkQueue[ObjectKey] = WorkQueue()
+        self.injection_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.skipped: list[str] = []
+        self.deaf: list[str] = []
         self.caches = wiring.Caches(
             self.api,
             queue=self.queue,
             index_queue=self.index_queue,
             class_queue=self.class_queue,
+            injection_queue=self.injection_queue if injects else None,
             namespace="embedding-system",
             skipped=lambda kind, count: self.skipped.append(kind),
             watched=watched,

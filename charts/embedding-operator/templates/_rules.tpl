@@ -26,9 +26,25 @@
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
+# What they leave for the sidecar of a new pod.
+- apiGroups: [""]
+  resources: [limitranges, resourcequotas]
+  verbs: [list, watch]
+{{- if .Values.sidecar.resize }}
+# Changes cpu and memory of running sidecars.
+- apiGroups: [""]
+  resources: [pods/resize]
+  verbs: [patch]
+{{- end }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]
+{{- if eq (include "embedding-operator.injectedBy" .) "policy" }}
+# What the API server injects in a namespace.
+- apiGroups: [embedding.agenticverz.io]
+  resources: [embeddinginjections]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
 {{- if and .Values.vault.address (eq .Values.vault.auth.method "kubernetes") }}
 # The operator signs in to Vault as a ServiceAccount of the policy's namespace, with these names only.
 - apiGroups: [""]
@@ -55,10 +71,12 @@
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
+{{- if include "embedding-operator.webhookIs" . }}
 # kopf discovers the existing kinds before it answers reviews.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
   verbs: [list, watch]
+{{- end }}
 # Whose the definitions are, and the fields that they lack.
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
@@ -67,7 +85,7 @@
     - embeddingindexes.embedding.agenticverz.io
     - clusterembeddingproviders.embedding.agenticverz.io
   verbs: [get]
-{{- if eq .Values.webhook.certificates "own" }}
+{{- if and (include "embedding-operator.webhookIs" .) (eq .Values.webhook.certificates "own") }}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [mutatingwebhookconfigurations]
   verbs: [get, patch]

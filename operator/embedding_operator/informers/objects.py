@@ -11,6 +11,7 @@ import msgspec
 
 from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
+from embedding_operator.injection import embedding_injection
 
 ANNOTATION_CHARACTERS: Final = 256
 DROPS_CHARACTERS: Final = 1_024
@@ -188,6 +189,42 @@ def provider_class(raw: msgspec.Raw) -> Kept:
     )
 
 
+class _InjectionMeta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    uid: str = ""
+    resource_version: str = ""
+
+
+class _Injection(msgspec.Struct):
+    metadata: _InjectionMeta
+    spec: dict[str, Any]
+
+
+class _InjectionOutline(msgspec.Struct, rename="camel"):
+    metadata: _InjectionMeta
+    digest: str
+    selectors: dict[str, str]
+    api_version: str = names.API_VERSION
+    kind: str = names.INJECTION_KIND
+
+
+def injection(raw: msgspec.Raw) -> Kept:
+    """An EmbeddingInjection: the digest of its spec, and those of its policies' selectors."""
+    found = msgspec.json.decode(raw, type=_Injection)
+    meta, digest = found.metadata, embedding_injection.digest(found.spec)
+    is_ours = meta.name == names.INJECTION_NAME
+    outline = _InjectionOutline(meta, digest, embedding_injection.selectors(found.spec))
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        uid=meta.uid,
+        about=digest,
+        content=msgspec.json.encode(outline) if is_ours else None,
+    )
+
+
 INDEX_SPEC_BYTES: Final = 32_768
 """The schema does not bound values of `spec.rows`; a larger spec is stored empty, which is not
 valid."""
@@ -340,6 +377,79 @@ def namespace(raw: msgspec.Raw) -> Kept:
         about=content,
         content=content,
         outline=outline,
+    )
+
+
+class _BoundMeta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    resource_version: str = ""
+
+
+class _LimitItem(msgspec.Struct, rename="camel", omit_defaults=True):
+    type: str
+    max: dict[str, str] | None = None
+    min: dict[str, str] | None = None
+    default: dict[str, str] | None = None
+    default_request: dict[str, str] | None = None
+    max_limit_request_ratio: dict[str, str] | None = None
+
+
+class _LimitSpec(msgspec.Struct, omit_defaults=True):
+    limits: list[_LimitItem] | None = None
+
+
+class _LimitRange(msgspec.Struct):
+    metadata: _BoundMeta
+    spec: _LimitSpec = msgspec.field(default_factory=_LimitSpec)
+
+
+class _ScopeExpression(msgspec.Struct, rename="camel", omit_defaults=True):
+    scope_name: str
+    operator: str
+    values: list[str] | None = None
+
+
+class _ScopeSelector(msgspec.Struct, rename="camel", omit_defaults=True):
+    match_expressions: list[_ScopeExpression] | None = None
+
+
+class _QuotaSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    hard: dict[str, str] | None = None
+    scopes: list[str] | None = None
+    scope_selector: _ScopeSelector | None = None
+
+
+class _QuotaStatus(msgspec.Struct, omit_defaults=True):
+    hard: dict[str, str] | None = None
+    used: dict[str, str] | None = None
+
+
+class _Quota(msgspec.Struct):
+    metadata: _BoundMeta
+    spec: _QuotaSpec = msgspec.field(default_factory=_QuotaSpec)
+    status: _QuotaStatus = msgspec.field(default_factory=_QuotaStatus)
+
+
+def limit_range(raw: msgspec.Raw) -> Kept:
+    """A LimitRange: the fields that `namespace_bounds` uses; a longer one is not stored."""
+    return _bound(msgspec.json.decode(raw, type=_LimitRange))
+
+
+def quota(raw: msgspec.Raw) -> Kept:
+    """A ResourceQuota: the fields that `namespace_bounds` uses; a longer one is not stored."""
+    return _bound(msgspec.json.decode(raw, type=_Quota))
+
+
+def _bound(found: _LimitRange | _Quota) -> Kept:
+    meta = found.metadata
+    content = msgspec.json.encode(found)
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        about=content,
+        content=content if len(content) <= FOREIGN_BYTES else None,
     )
 
 

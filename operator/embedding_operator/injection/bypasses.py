@@ -5,7 +5,7 @@ variables from a ConfigMap, a Secret or the image are unknown.
 """
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,20 +21,22 @@ PROXIES: Final = (*HTTP_PROXIES, "HTTPS_PROXY", "https_proxy")
 EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
 """Both, as curl and Python read the lower case first, Go the upper."""
 LOOPBACK: Final = "127.0.0.1,localhost,::1"
+ADDED: Final = tuple({"name": name, "value": LOOPBACK} for name in EXCEPTIONS)
+"""The variables that a container with a proxy and without exceptions gets."""
 LOOKED_AT: Final = frozenset({*ADDRESSES, *PROXIES, *EXCEPTIONS})
 _HOST: Final = "127.0.0.1"
 _LOOPBACK_HOSTS: Final = frozenset({_HOST, "localhost", "::1"})
 
 
-def exceptions(container: Object) -> list[dict[str, str]]:
+def exceptions(container: Object) -> Sequence[Mapping[str, str]]:
     """Variables that exempt the sidecar from a container's proxy.
 
     Empty if its spec sets no proxy, or sets its own exceptions.
     """
     named = {it["name"] for it in _variables(container)}
     if named.isdisjoint(PROXIES) or not named.isdisjoint(EXCEPTIONS):
-        return []
-    return [{"name": name, "value": LOOPBACK} for name in EXCEPTIONS]
+        return ()
+    return ADDED
 
 
 def detours(pod: Object) -> list[str]:

@@ -15,16 +15,24 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, resources, selection
+from embedding_operator.injection import (
+    bypasses,
+    fields,
+    namespace_bounds,
+    resizing,
+    resources,
+    selection,
+    templates,
+)
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
 
-USER: Final = 65532
-"""The numeric USER of the sidecar's image."""
-
 _HEX_DIGITS: Final = 16
-_STARTS_WITHIN_SECONDS: Final = 60
+_UNBOUNDED: Final = namespace_bounds.Bounds()
+_HEX_DIGITS_OF_RESOURCES: Final = 8
+_CREATED: Final = 1
+"""The generation of a pod whose spec has not changed; older servers have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +50,35 @@ class Sidecar:
     pull_secrets: tuple[str, ...] = ()
 
 
-def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
-    """The pod with the sidecar of this policy.
+def amounts(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    within: namespace_bounds.Bounds = _UNBOUNDED,
+) -> Object | namespace_bounds.DoesNotFit:
+    """The sidecar's requests and limits in a pod, as the namespace permits them, or why not."""
+    spec, chart = pod["spec"], sidecar.resources
+    fitted = resources.fit(written(sidecar, candidate), chart=chart, spec=spec)
+    return namespace_bounds.fit(fitted, chart=chart, spec=spec, bounds=within)
+
+
+def skip(pod: Object, *, reason: namespace_bounds.Reason) -> Pod:
+    """The pod with a note of why it has no sidecar; `coverage` reads it."""
+    metadata = dict(pod.get("metadata") or {})
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {**annotations, names.ANNOTATION_SIDECAR_SKIPPED: reason}
+    return {**pod, "metadata": metadata}
+
+
+def inject(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    given: Object | None = None,
+) -> Pod:
+    """The pod with the sidecar of this policy; `given` are the requests and limits of `amounts`.
 
     A pod that has a sidecar keeps it, so that a second review changes nothing; a container that
     another webhook has added since gets the environment.
@@ -53,49 +88,76 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
         _give_environment(result["spec"], policy=pod["metadata"]["labels"][names.LABEL_INJECTED])
         return result
     metadata, spec = result.setdefault("metadata", {}), result["spec"]
-    container = _container(
+    terms = _terms(
         sidecar,
-        amounts=resources.fit(_written(sidecar, candidate), chart=sidecar.resources, spec=spec),
-        root=_runs_as_root(spec),
-        has_identity=candidate.has_identity,
-    )
+        candidate,
+        amounts=given
+        if given is not None
+        else resources.fit(written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        is_root=_runs_as_root(spec),
+    ) | {"hash": sidecar_hash(sidecar, candidate)}
     _give_environment(spec, policy=candidate.name)
+    container = templates.fill(fields.SIDECAR, terms)
     spec["initContainers"] = [container, *(spec.get("initContainers") or ())]
-    spec["volumes"] = [*(spec.get("volumes") or ()), *_volumes(candidate)]
+    spec["volumes"] = [*(spec.get("volumes") or ()), *templates.fill(fields.VOLUMES, terms)]
     _give_pull_secrets(spec, sidecar.pull_secrets)
-    metadata["labels"] = {
-        **(metadata.get("labels") or {}),
-        names.LABEL_INJECTED: candidate.name,
-    }
-    metadata["annotations"] = {
-        **(metadata.get("annotations") or {}),
-        names.ANNOTATION_SIDECAR_HASH: sidecar_hash(sidecar, candidate),
-    }
+    for kind, added in (("labels", fields.LABELS), ("annotations", fields.ANNOTATIONS)):
+        metadata[kind] = {**(metadata.get(kind) or {}), **templates.fill(added, terms)}
     return result
 
 
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
-    """16 hexadecimal digits of the sidecar that a new pod would get.
+    """16 hexadecimal digits of the sidecar that a new pod would get, and 8 of its resources.
 
-    The hash is of an ordinary pod's container, without the differences between pods and without
-    the defaults of the API server.
+    The first are of an ordinary pod's container, without the differences between pods and without
+    the defaults of the API server. Resources can change in a running pod, and stand apart.
     """
-    plain = _container(
-        sidecar,
-        amounts=_written(sidecar, candidate),
-        root=False,
-        has_identity=candidate.has_identity,
-    )
-    parts = [plain, _volumes(candidate), *sidecar.pull_secrets]
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    terms = _terms(sidecar, candidate, amounts={}, is_root=False)
+    plain = [templates.fill(it, terms) for it in (fields.SIDECAR, fields.VOLUMES)]
+    digits = _digest([*plain, *sidecar.pull_secrets], _HEX_DIGITS)
+    return f"{digits}.{_digest(written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
+
+
+def _digest(value: Any, digits: int) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod with a sidecar would get another one today."""
+    """True if a pod with a sidecar would get another one today.
+
+    A sidecar of other resources that was resized since is none of these.
+    """
+    if shape(pod) != sidecar_hash(sidecar, candidate).partition(".")[0]:
+        return True
+    if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
+        return False
+    wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
+    return not resizing.is_as(resizing.seen(pod), wanted)
+
+
+def shape(pod: Object) -> str:
+    """The digits of a pod's sidecar that tell of all but its resources."""
+    return _hash(pod).partition(".")[0]
+
+
+def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
+    """True if a pod was created with the resources that new sidecars get, and not resized since."""
+    if pod["metadata"].get("generation", 0) > _CREATED:
+        return False
+    return _hash(pod).partition(".")[2] == sidecar_hash(sidecar, candidate).partition(".")[2]
+
+
+def wanted_resources(
+    pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
+) -> dict[str, dict[str, Any]]:
+    """The requests and limits that the sidecar of this pod would get today."""
+    return resizing.wanted(written(sidecar, candidate), chart=sidecar.resources, pod=pod)
+
+
+def _hash(pod: Object) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
-    return found != sidecar_hash(sidecar, candidate)
+    return str(annotations.get(names.ANNOTATION_SIDECAR_HASH) or "")
 
 
 def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:
@@ -118,103 +180,28 @@ def _started_at(status: Object) -> datetime | None:
     return datetime.fromisoformat(written) if written else None
 
 
-def _container(
-    sidecar: Sidecar, *, amounts: Object, root: bool, has_identity: bool
+def _terms(
+    sidecar: Sidecar, candidate: selection.Candidate, *, amounts: Object, is_root: bool
 ) -> dict[str, Any]:
-    security: dict[str, Any] = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    if root:
-        # Otherwise the image's user applies, or the one that the cluster gives the namespace. A pod
-        # that runs as root would pass that on, and kubelet would refuse to start the sidecar.
-        security["runAsUser"] = USER
-    mounted = {
-        names.VOLUME_DOCUMENT: names.DOCUMENT_DIRECTORY,
-        names.VOLUME_SECRETS: names.SECRETS_DIRECTORY,
-    }
-    if has_identity:
-        mounted[names.VOLUME_IDENTITY] = names.IDENTITY_DIRECTORY
+    """The terms of `fields`, but for the hash."""
     return {
-        "name": names.CONTAINER,
         "image": sidecar.image,
-        "imagePullPolicy": sidecar.pull_policy,
-        "args": ["--document", names.DOCUMENT_PATH, "--secrets", names.SECRETS_DIRECTORY],
-        "env": _environment(sidecar),
-        "restartPolicy": "Always",
-        "ports": [
-            {
-                "name": names.ADMIN_PORT_NAME,
-                "containerPort": names.ADMIN_PORT,
-                "protocol": "TCP",
-            }
-        ],
-        "startupProbe": {
-            "httpGet": {"path": names.PATH_STARTED, "port": names.ADMIN_PORT_NAME},
-            "periodSeconds": 1,
-            "failureThreshold": _STARTS_WITHIN_SECONDS,
-        },
-        "livenessProbe": {
-            "httpGet": {"path": names.PATH_LIVE, "port": names.ADMIN_PORT_NAME},
-            "periodSeconds": 10,
-            "failureThreshold": 3,
-            "timeoutSeconds": 5,
-        },
+        "pull_policy": sidecar.pull_policy,
+        "collector": sidecar.otel_endpoint,
+        "has_collector": sidecar.otel_endpoint is not None,
         "resources": {kind: dict(named) for kind, named in amounts.items()},
-        "securityContext": security,
-        "volumeMounts": [
-            {"name": name, "mountPath": path, "readOnly": True} for name, path in mounted.items()
-        ],
+        "is_root": is_root,
+        "has_identity": candidate.has_identity,
+        "policy": candidate.name,
+        **{term: named(candidate.name) for term, named in fields.OBJECTS.items()},
     }
-
-
-def _environment(sidecar: Sidecar) -> list[dict[str, Any]]:
-    uid = {
-        "name": names.ENV_POD_UID,
-        # The default of the API server.
-        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}},
-    }
-    if sidecar.otel_endpoint is None:
-        return [uid]
-    return [
-        uid,
-        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": sidecar.otel_endpoint},
-        # A collector finds the pod's name, namespace and workload by its UID.
-        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": f"k8s.pod.uid=$({names.ENV_POD_UID})"},
-    ]
-
-
-def _volumes(candidate: selection.Candidate) -> list[dict[str, Any]]:
-    """Volumes that need not be there, so that a pod starts without them; and the pod's token."""
-    policy = candidate.name
-    found: list[dict[str, Any]] = [
-        {
-            "name": names.VOLUME_DOCUMENT,
-            "configMap": {"name": names.document_configmap(policy), "optional": True},
-        },
-        {
-            "name": names.VOLUME_SECRETS,
-            "secret": {"secretName": names.owned_secret(policy), "optional": True},
-        },
-    ]
-    if candidate.has_identity:
-        token = {
-            "audience": names.AZURE_AUDIENCE,
-            "expirationSeconds": names.AZURE_TOKEN_SECONDS,
-            "path": names.AZURE_TOKEN,
-        }
-        sources = [{"serviceAccountToken": token}]
-        found.append({"name": names.VOLUME_IDENTITY, "projected": {"sources": sources}})
-    return found
 
 
 def _give_pull_secrets(spec: dict[str, Any], named: tuple[str, ...]) -> None:
     """Add those that the pod does not name itself."""
     own = list(spec.get("imagePullSecrets") or ())
-    added = [{"name": it} for it in named if {"name": it} not in own]
+    wanted = [templates.fill(fields.PULL_SECRET, {"pull_secret": it}) for it in named]
+    added = [it for it in wanted if it not in own]
     if added:
         spec["imagePullSecrets"] = [*own, *added]
 
@@ -234,7 +221,7 @@ def _give_environment(spec: dict[str, Any], *, policy: str) -> None:
     for container in (*ordinary, *spec["containers"]):
         sources = container.get("envFrom") or []
         if not any((source.get("configMapRef") or {}).get("name") == name for source in sources):
-            reference = {"configMapRef": {"name": name, "optional": True}}
+            reference = templates.fill(fields.ENVIRONMENT, {"environment": name})
             container["envFrom"] = [reference, *sources]
         if added := bypasses.exceptions(container):
             container["env"] = [*container["env"], *added]
@@ -244,5 +231,6 @@ def _runs_as_root(spec: Object) -> bool:
     return (spec.get("securityContext") or {}).get("runAsUser") == 0
 
 
-def _written(sidecar: Sidecar, candidate: selection.Candidate) -> Object:
+def written(sidecar: Sidecar, candidate: selection.Candidate) -> Object:
+    """The resources that the policy asks for, or else the chart."""
     return sidecar.resources if candidate.resources is None else candidate.resources

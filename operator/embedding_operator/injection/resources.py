@@ -1,5 +1,6 @@
 """The sidecar's resources, chosen so that the pod is accepted and keeps its QoS class."""
 
+import decimal
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -7,23 +8,31 @@ from embedding_operator.kube import quantities
 
 Object = Mapping[str, Any]
 
-_GUARANTEED: Final = ("cpu", "memory")
+GUARANTEED: Final = ("cpu", "memory")
+"""The resources whose requests and limits decide on the QoS class."""
 _KNOWN: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 
 
 def fit(written: Object, *, chart: Object, spec: Object) -> Object:
-    """Requests and limits of the sidecar in this pod: `written` by the policy or the chart.
-
-    Those of the chart complete them in a Guaranteed pod.
-    """
+    """Requests and limits of the sidecar in this pod: `written` by the policy or the chart."""
     if spec.get("resources"):
         return {}  # the pod has a budget that its containers share
-    limits = _usable(written.get("limits"))
-    requests = _usable(written.get("requests"))
-    if _guaranteed(spec):
-        default = _usable(chart.get("limits"))
-        both = {name: default[name] for name in _GUARANTEED if name in default} | requests | limits
-        return {"requests": both, "limits": both}
+    if _is_guaranteed(spec):
+        return guaranteed(written, chart=chart)
+    return ordinary(written)
+
+
+def guaranteed(written: Object, *, chart: Object) -> Object:
+    """Those in a Guaranteed pod; the chart's complete them."""
+    limits, requests = _usable(written.get("limits")), _usable(written.get("requests"))
+    default = _usable(chart.get("limits"))
+    both = {name: default[name] for name in GUARANTEED if name in default} | requests | limits
+    return {"requests": both, "limits": both}
+
+
+def ordinary(written: Object) -> Object:
+    """Those in any other pod: no request is above its limit."""
+    limits, requests = _usable(written.get("limits")), _usable(written.get("requests"))
     fitting = {
         name: limits[name]
         if name in limits and quantities.amount(limits[name]) < quantities.amount(wanted)
@@ -38,11 +47,18 @@ def _usable(amounts: Object | None) -> dict[str, Any]:
     return {
         name: quantity
         for name, quantity in (amounts or {}).items()
-        if name in _KNOWN and quantities.amount(quantity) >= 0
+        if name in _KNOWN and _is_amount(quantity)
     }
 
 
-def _guaranteed(spec: Object) -> bool:
+def _is_amount(quantity: str | int) -> bool:
+    try:
+        return quantities.amount(quantity) >= 0
+    except decimal.InvalidOperation:
+        return False
+
+
+def _is_guaranteed(spec: Object) -> bool:
     """True if the pod without the sidecar is of QoS class Guaranteed."""
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     return all(_fixed(container.get("resources") or {}) for container in containers)
@@ -54,5 +70,5 @@ def _fixed(resources: Object) -> bool:
     return all(
         name in limits
         and quantities.amount(requests.get(name, limits[name])) == quantities.amount(limits[name])
-        for name in _GUARANTEED
+        for name in GUARANTEED
     )

@@ -24,6 +24,8 @@ Reason = Literal[
     "Windows",
     "NameTaken",
     "ServerTooOld",
+    "LimitRange",
+    "ResourceQuota",
 ]
 
 ENABLED: Final = "enabled"
@@ -31,11 +33,11 @@ DISABLED: Final = "disabled"
 NATIVE_SIDECARS_SINCE: Final = (1, 29)
 """The first Kubernetes with native sidecars on by default."""
 
-_MIRROR: Final = "kubernetes.io/config.mirror"
-_OS_LABELS: Final = ("kubernetes.io/os", "beta.kubernetes.io/os")
-_PORTS: Final = frozenset({names.API_PORT, names.ADMIN_PORT})
-_VOLUMES: Final = frozenset({names.VOLUME_DOCUMENT, names.VOLUME_SECRETS, names.VOLUME_IDENTITY})
-_CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
+MIRROR: Final = "kubernetes.io/config.mirror"
+OS_LABELS: Final = ("kubernetes.io/os", "beta.kubernetes.io/os")
+PORTS: Final = (names.API_PORT, names.ADMIN_PORT)
+VOLUMES: Final = (names.VOLUME_DOCUMENT, names.VOLUME_SECRETS, names.VOLUME_IDENTITY)
+CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +128,13 @@ def selects(candidate: Candidate, labels: Mapping[str, str]) -> bool:
     return label_selectors.matches(candidate.pod_selector, labels)
 
 
+def by_age(among: Iterable[Candidate]) -> list[Candidate]:
+    """The oldest first, then by name: the order in which policies cover pods."""
+    return sorted(among, key=lambda candidate: (candidate.created_at, candidate.name))
+
+
 def _choose(labels: Mapping[str, str], among: Sequence[Candidate]) -> Covered | Skipped:
-    selecting = sorted(
-        (candidate for candidate in among if selects(candidate, labels)),
-        key=lambda candidate: (candidate.created_at, candidate.name),
-    )
+    selecting = [candidate for candidate in by_age(among) if selects(candidate, labels)]
     asked = labels.get(names.LABEL_POLICY)
     if asked is not None:
         found = [candidate for candidate in selecting if candidate.name == asked]
@@ -149,7 +153,7 @@ def _obstacle(pod: Object, server_version: tuple[int, int]) -> tuple[Reason, str
 
 
 def _kind_without_sidecar(pod: Object) -> tuple[Reason, str] | None:
-    if _MIRROR in _annotations(pod):
+    if MIRROR in _annotations(pod):
         return "MirrorPod", "a mirror pod cannot be changed"
     if pod["spec"].get("hostNetwork"):
         return "HostNetwork", "pods on the host network would share the sidecar's two ports"
@@ -171,24 +175,24 @@ def _conflict(pod: Object, server_version: tuple[int, int]) -> tuple[Reason, str
 
 def _on_windows(spec: Object) -> bool:
     node = spec.get("nodeSelector") or {}
-    named = [(spec.get("os") or {}).get("name"), *(node.get(label) for label in _OS_LABELS)]
+    named = [(spec.get("os") or {}).get("name"), *(node.get(label) for label in OS_LABELS)]
     return "windows" in named
 
 
 def _taken(spec: Object) -> str | None:
     """A name or port in the pod that the sidecar needs, in words."""
-    for containers in _CONTAINER_LISTS:
+    for containers in CONTAINER_LISTS:
         for container in spec.get(containers) or ():
             name = container["name"]
             if name == names.CONTAINER:
                 return f"container {name!r}"
             for port in container.get("ports") or ():
-                if port.get("containerPort") in _PORTS:
+                if port.get("containerPort") in PORTS:
                     return f"port {port['containerPort']} (container {name!r})"
                 if port.get("name") == names.ADMIN_PORT_NAME:
                     return f"port named {port['name']!r} (container {name!r})"
     for volume in spec.get("volumes") or ():
-        if volume["name"] in _VOLUMES:
+        if volume["name"] in VOLUMES:
             return f"volume {volume['name']!r}"
     return None
 

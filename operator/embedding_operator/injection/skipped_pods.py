@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 from embedding_operator.kube.events import EventRecorder
 
@@ -46,9 +46,10 @@ class SkippedPods:
         self._told: dict[str, set[tuple[str, str, str]]] = {}
         self._waiting: queue.Queue[_Event] = queue.Queue(_WAITING)
 
-    def start(self) -> None:
+    def start(self) -> Self:
         """Write from now on."""
         threading.Thread(target=self._write, name="admission-events", daemon=True).start()
+        return self
 
     def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
         """A pod was skipped; `about` is a policy or the namespace, as it was last seen."""

@@ -1,8 +1,8 @@
 """The webhook's CA: a Secret, a file, and the caBundle in the webhook's configuration.
 
-The replica that issues writes the Secret and the others read it, by resourceVersion, so replicas
-agree. All three are checked at the start, every minute and when a certificate is due: an upgrade of
-the chart may remove the caBundle, and an API server that cannot call the webhook creates pods
+The replica that holds the Lease writes the Secret and the configuration; the others read the
+Secret. All three are checked at the start, every minute and when a certificate is due: an upgrade
+of the chart may remove the caBundle, and an API server that cannot call the webhook creates pods
 without sidecars.
 
 The caBundle has the former authority beside the new one, and a certificate of a new authority is
@@ -30,8 +30,10 @@ _LOG = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
-LOOK_SECONDS: Final = 1.0
-"""Between looks at the clock, which need no request: a suspended cluster wakes with a late one."""
+LOOK_SECONDS: Final = 0.2
+"""Between looks at the clock, which need no request, as a suspended cluster wakes with a late one;
+and at a Secret that the holder of the Lease has not written yet."""
+_NOT_WRITTEN: Final = "NotWritten"
 FIELD_MANAGER: Final = "embedding-operator-webhook"
 _ATTEMPTS: Final = 5
 _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
@@ -67,27 +69,28 @@ class WebhookCA:
         *,
         objects: KubeClient,
         place: Place,
+        may_write: Callable[[], bool],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        issues: Callable[[], bool] = lambda: True,
     ) -> None:
         self._objects = objects
         self._place = place
+        self._may_write = may_write
         self._clock = clock
-        self._issues = issues
         self._due_at: datetime | None = None
         self._owner: dict[str, Any] | None = None
 
     def check(self) -> None:
-        """Check and repair all three.
+        """Check and repair all three; without the right to write only the file.
 
         Raises:
-            errors.OperatorError: the API server does not answer or refuses, or was told of a new
-                authority just now.
+            errors.OperatorError: the API server does not answer or refuses, was told of a new
+                authority just now, or the Secret is not there and only another replica may make it.
         """
-        bundle = self._bundle()
+        may_write = self._may_write()
+        bundle = self._bundle() if may_write else self._stored()
         if not self._place.file.exists():
             self._write(bundle)  # nothing better can be served
-        if not self._tell(bundle) and bundle.former:
+        if not self._tell(bundle, may_write=may_write) and bundle.former:
             # API servers learn of it by a watch, within less than RETRY_SECONDS.
             raise errors.Unavailable("it was told of a new authority just now", reason="JustTold")
         self._write(bundle)
@@ -103,6 +106,11 @@ class WebhookCA:
             said = ""
             try:
                 self.check()
+            except errors.Unavailable as error:
+                if error.reason == _NOT_WRITTEN:  # as at the start of the first replicas
+                    stopping.wait(LOOK_SECONDS)
+                    continue
+                said = str(error)
             except (errors.OperatorError, OSError) as error:  # OSError: no space for the file
                 said = str(error)
             except Exception as error:  # noqa: BLE001 - no bug may end this thread
@@ -126,6 +134,17 @@ class WebhookCA:
     def _is_due(self) -> bool:
         return self._due_at is not None and self._clock() > self._due_at
 
+    def _stored(self) -> certificates.Bundle:
+        """The bundle in the Secret as it is."""
+        place = self._place
+        found = _read(self._objects.get(kinds.SECRET, place.namespace, place.secret))
+        if found is None:
+            raise errors.Unavailable(
+                f"the replica that holds the Lease has not written the Secret {place.secret} yet",
+                reason=_NOT_WRITTEN,
+            )
+        return found
+
     def _bundle(self) -> certificates.Bundle:
         """The bundle in the Secret, renewed if due."""
         for _ in range(_ATTEMPTS):
@@ -135,10 +154,6 @@ class WebhookCA:
             to_make = certificates.plan(found, hosts=place.hosts, now=now)
             if found is not None and to_make == "keep" and self._has_owner(stored):
                 return found
-            if not self._issues():
-                if found is not None and to_make != "all":
-                    return found
-                raise errors.Unavailable(f"there is no valid Secret {place.secret} yet")
             made = found if to_make == "keep" else None
             made = made or certificates.issue(
                 None if to_make == "all" else found,
@@ -211,32 +226,35 @@ class WebhookCA:
         new.write_bytes(content)
         os.replace(new, file)  # noqa: PTH105 - the word for what it does
 
-    def _tell(self, bundle: certificates.Bundle) -> bool:
-        """Set the caBundle in every webhook of the configuration.
+    def _tell(self, bundle: certificates.Bundle, *, may_write: bool) -> bool:
+        """Set the caBundle in every webhook of the configuration, if this replica may.
 
         False if the API server did not trust the newest authority before, but an earlier one.
         """
         name = self._place.configuration
         found = self._objects.get(kinds.WEBHOOK, None, name)
         if found is None:
+            if not may_write:
+                return True
             raise errors.Unavailable(f"there is no MutatingWebhookConfiguration {name}")
         wanted = base64.b64encode(bundle.trusted).decode()
         webhooks = found.get("webhooks") or []
         stood = [webhook["clientConfig"].get("caBundle") or "" for webhook in webhooks]
         if all(it == wanted for it in stood):
             return True
-        self._objects.apply(
-            {
-                "apiVersion": "admissionregistration.k8s.io/v1",
-                "kind": "MutatingWebhookConfiguration",
-                "metadata": {"name": name},
-                "webhooks": [
-                    {"name": webhook["name"], "clientConfig": {"caBundle": wanted}}
-                    for webhook in webhooks
-                ],
-            },
-            manager=FIELD_MANAGER,
-        )
+        if may_write:
+            self._objects.apply(
+                {
+                    "apiVersion": "admissionregistration.k8s.io/v1",
+                    "kind": "MutatingWebhookConfiguration",
+                    "metadata": {"name": name},
+                    "webhooks": [
+                        {"name": webhook["name"], "clientConfig": {"caBundle": wanted}}
+                        for webhook in webhooks
+                    ],
+                },
+                manager=FIELD_MANAGER,
+            )
         trusted = [base64.b64decode(it) for it in stood if it]
         return all(certificates.holds(it, bundle.authority) for it in trusted)
 

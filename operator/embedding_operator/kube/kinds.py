@@ -50,11 +50,14 @@ SECRET: Final = Kind("api/v1", "secrets")
 POD: Final = Kind("api/v1", "pods")
 EVENT: Final = Kind("api/v1", "events")
 NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
+LIMIT_RANGE: Final = Kind("api/v1", "limitranges")
+RESOURCE_QUOTA: Final = Kind("api/v1", "resourcequotas")
 SERVICE: Final = Kind("api/v1", "services")
 SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
 INDEX: Final = Kind(f"apis/{names.API_VERSION}", names.INDEX_PLURAL)
 PROVIDER_CLASS: Final = Kind(f"apis/{names.API_VERSION}", names.CLASS_PLURAL, namespaced=False)
+INJECTION: Final = Kind(f"apis/{names.API_VERSION}", names.INJECTION_PLURAL)
 PROMETHEUS_RULE: Final = Kind("apis/monitoring.coreos.com/v1", "prometheusrules")
 POD_MONITOR: Final = Kind("apis/monitoring.coreos.com/v1", "podmonitors")
 PROMETHEUSES: Final = (
@@ -64,15 +67,20 @@ PROMETHEUSES: Final = (
 )
 """The kinds of the Prometheus operator that select rules and PodMonitors."""
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
+REPLICA_SET: Final = Kind("apis/apps/v1", "replicasets")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
 JOB: Final = Kind("apis/batch/v1", "jobs")
 CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
+LEASE: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )
 DEFINITION: Final = Kind(
     "apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False
+)
+MUTATING_POLICY: Final = Kind(
+    "apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", namespaced=False
 )
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -87,6 +95,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "Service": SERVICE,
     "Job": JOB,
     "CronJob": CRON_JOB,
+    names.INJECTION_KIND: INJECTION,
 }
 ECHOING: Final = frozenset({CONFIG_MAP, SECRET, PROMETHEUS_RULE, POD_MONITOR})
 """Kinds that the operator writes and watches, so that it sees its own writes."""

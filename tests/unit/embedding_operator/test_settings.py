@@ -83,7 +83,22 @@ WRONG = {
     "WEBHOOK_PORT": ["70000"],
     "ROLLOUT_NAMESPACES": ["a,,b", "Shop", "a, b", "-a", "a*"],
     "WEBHOOK_CERTIFICATES": ["cert-manager"],
+    "INJECTION_BY": ["auto", "Policy", "webhook+policy"],
 }
+
+
+@pytest.mark.parametrize(
+    ("by", "policy", "webhook"),
+    [
+        ("", False, True),
+        ("webhook", False, True),
+        ("policy", True, False),
+        ("policy+webhook", True, True),
+    ],
+)
+def test_webhook_is_served_where_it_injects(by, policy, webhook):
+    read = settings.read({"INJECTION_BY": by})
+    assert (read.injects_by_policy, read.webhook is not None) == (policy, webhook)
 
 
 @pytest.mark.parametrize(

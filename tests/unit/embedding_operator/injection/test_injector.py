@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_contract import names
-from embedding_operator.injection import injector, selection
+from embedding_operator.injection import fields, injector, selection
 from embedding_operator.kube import quantities
 
 SIDECAR = injector.Sidecar(
@@ -282,7 +282,7 @@ def test_sidecar_meets_restricted_standard_and_forces_no_user():
 
 def test_sidecar_does_not_run_as_root_in_pod_that_does():
     injected = inject(pod(securityContext={"runAsUser": 0}))
-    assert injected["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == injector.USER
+    assert injected["spec"]["initContainers"][0]["securityContext"]["runAsUser"] == fields.USER
 
 
 # --- pods that bypass the sidecar

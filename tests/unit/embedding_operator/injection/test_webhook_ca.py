@@ -87,8 +87,10 @@ def place(folder):
     )
 
 
-def made(server, folder, *, now=NOW, **more):
-    return webhook_ca.WebhookCA(objects=server, place=place(folder), clock=lambda: now, **more)
+def made(server, folder, *, now=NOW, may_write=True):
+    return webhook_ca.WebhookCA(
+        objects=server, place=place(folder), may_write=lambda: may_write, clock=lambda: now
+    )
 
 
 def served(folder):
@@ -107,6 +109,19 @@ def test_first_check_makes_all_three_and_they_belong_together(tmp_path):
 def test_file_is_its_owners_only(tmp_path):
     made(Server(), tmp_path / "new").check()
     assert (tmp_path / "new" / "webhook.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_replica_without_lease_reads_what_holder_wrote(tmp_path):
+    server = Server()
+    waiting = made(server, tmp_path / "waiting", may_write=False)
+    with pytest.raises(errors.Unavailable, match="holds the Lease"):
+        waiting.check()
+    assert server.objects.keys() == Server().objects.keys()
+    made(server, tmp_path / "holder").check()
+    before = server.version, list(server.applied)
+    made(server, tmp_path / "waiting", now=NOW + timedelta(days=3650), may_write=False).check()
+    assert served(tmp_path / "waiting") == served(tmp_path / "holder")
+    assert (server.version, server.applied) == before
 
 
 def test_second_check_writes_nothing(tmp_path):
@@ -251,15 +266,15 @@ def test_secret_that_was_deleted_ends_trust_in_its_authority(tmp_path):
 
 def test_replica_that_does_not_issue_serves_what_holder_issued(tmp_path):
     server = Server()
-    reading = made(server, tmp_path / "other", issues=lambda: False)
-    with pytest.raises(errors.Unavailable, match="no valid Secret"):
+    reading = made(server, tmp_path / "other", may_write=False)
+    with pytest.raises(errors.Unavailable, match="has not written the Secret"):
         reading.check()
     assert "certificate" not in {name for _, name in server.objects}
     made(server, tmp_path / "one").check()
     reading.check()
     assert served(tmp_path / "one") == served(tmp_path / "other")
     version = server.version
-    made(server, tmp_path / "other", now=NOW + timedelta(days=70), issues=lambda: False).check()
+    made(server, tmp_path / "other", now=NOW + timedelta(days=70), may_write=False).check()
     assert server.version == version
 
 
@@ -267,7 +282,9 @@ def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_p
     monkeypatch.setattr(webhook_ca, "LOOK_SECONDS", 0.01)
     server, now = Server(), [NOW]
     objects: Any = server
-    kept = webhook_ca.WebhookCA(objects=objects, place=place(tmp_path), clock=lambda: now[0])
+    kept = webhook_ca.WebhookCA(
+        objects=objects, place=place(tmp_path), may_write=lambda: True, clock=lambda: now[0]
+    )
     stopping = threading.Event()
     running = threading.Thread(target=kept.run, args=(stopping,))
     running.start()

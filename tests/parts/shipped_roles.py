@@ -24,11 +24,13 @@ USER: Final = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{NAME}"
 """The account's name in the audit log."""
 CONFIGURATION: Final = f"{NAME}.{SYSTEM_NAMESPACE}.embedding.agenticverz.io"
 """The webhook configuration that it may change."""
+INJECTS: Final = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
+"""An API server with this kind can inject by itself."""
 TOKEN_TIME: Final = "4h"
 _KINDS: Final = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
 _SOME_NAMESPACE: Final = "some-namespace"
 _VALUES: Final = {
-    "vault": {"address": "https://vault.example"},
+    "vault": {"address": "https://vault.example", "serviceAccounts": ["another", "nobody"]},
     "rollouts": {"enabled": True},
     "vectors": {"enabled": True, "namespaces": [_SOME_NAMESPACE]},
 }
@@ -41,11 +43,26 @@ Grant = tuple[str, str, str]
 
 @functools.cache
 def _rendered() -> tuple[Object, ...]:
+    """The objects with the rights of both ways of injection, as while one replaces the other."""
+    found = {_place(it): it for it in _of_way("webhook")}
+    for it in _of_way("policy"):
+        known = found.setdefault(_place(it), it)
+        rules = known.get("rules", [])
+        rules += [rule for rule in it.get("rules", ()) if rule not in rules]
+    return tuple(found.values())
+
+
+def _of_way(injected_by: str) -> Iterator[Object]:
     text = helm.Helm()(
         *("template", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE, "-f", "-"),
-        stdin=json.dumps(_VALUES),
+        f"--api-versions={INJECTS}",
+        stdin=json.dumps({**_VALUES, "injection": {"by": injected_by}}),
     )
-    return tuple(it for it in yaml.safe_load_all(text) if it and it["kind"] in _KINDS)
+    yield from (it for it in yaml.safe_load_all(text) if it and it["kind"] in _KINDS)
+
+
+def _place(it: Object) -> tuple[str, str, str]:
+    return it["kind"], it["metadata"].get("namespace", ""), it["metadata"]["name"]
 
 
 def granted() -> set[Grant]:
@@ -83,10 +100,21 @@ def grant_in(asked: Kubectl, namespace: str) -> None:
     asked.apply(*yaml.safe_load_all(text.replace(_SOME_NAMESPACE, namespace)))
 
 
-def kubeconfig(asked: Kubectl, folder: Path) -> Path:
-    """The account's kubeconfig for the server that an administrator asks."""
+def bindings() -> tuple[Object, ...]:
+    """The bindings that give the account its rights, those in namespaces of indexes aside."""
+    return tuple(
+        it
+        for it in _rendered()
+        if it["kind"].endswith("Binding")
+        and it["metadata"].get("namespace") != _SOME_NAMESPACE
+        and not _is_for_people(it)
+    )
+
+
+def kubeconfig(asked: Kubectl, folder: Path, *, name: str = NAME) -> Path:
+    """The account's kubeconfig for the server that an administrator asks, or another account's."""
     grant(asked)
-    token = asked("create", "token", NAME, "-n", SYSTEM_NAMESPACE, f"--duration={TOKEN_TIME}")
+    token = asked("create", "token", name, "-n", SYSTEM_NAMESPACE, f"--duration={TOKEN_TIME}")
     config = yaml.safe_load(asked.kubeconfig.read_text(encoding="utf-8"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import kopf
 from embedding_contract import names
 from embedding_operator import errors, holder, informers, metrics, settings
 from embedding_operator.cli import alerts_verify, preview, sidecar_test
-from embedding_operator.controller import injection_reconciler, workers
+from embedding_operator.controller import definitions, injection_reconciler, workers
 from embedding_operator.election import holding
 from embedding_operator.injection import admission_server, skipped_pods, webhook, webhook_ca
 from embedding_operator.kube import client, events, kubeconfig
@@ -31,6 +31,7 @@ from embedding_operator.serving import health, kopf_setup, listener, shutdown
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
+FOREIGN_EXIT = 3
 FAULT_EXIT = 1
 _DEAF = "nothing arrives any more by the watch of {}"
 
@@ -64,6 +65,9 @@ def _run() -> int:
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
+    stopping = threading.Event()
+    if not _watch_definitions(chosen, api, measured, stopping):
+        return FOREIGN_EXIT
     queues = workers.Queues.made(workers=chosen.workers)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(
@@ -85,7 +89,6 @@ def _run() -> int:
         if led.end(within_seconds=shutdown.WORK_SECONDS):
             held.release()
 
-    stopping = threading.Event()
     ending = shutdown.Ending(finish)
     if chosen.leader_election:
         held.elect(
@@ -144,6 +147,27 @@ def _run() -> int:
         seen.close()
         led.close()
     return ending.code
+
+
+def _watch_definitions(
+    chosen: settings.Settings,
+    api: client.KubeClient,
+    measured: metrics.Metrics,
+    stopping: threading.Event,
+) -> bool:
+    """Look at the definitions now and each minute; False if they are another installation's.
+
+    An operator of some namespaces has no right to read them, and others may be beside it.
+    """
+    if chosen.watch_namespaces:
+        return True
+    found = definitions.Definitions(
+        objects=api, own=chosen.installation, lacks=measured.definition_lacks
+    )
+    ours = found.are_ours()
+    if ours:
+        _start(found.run, stopping, partial(os.kill, os.getpid(), signal.SIGTERM))
+    return ours
 
 
 async def _serve(

@@ -28,7 +28,14 @@ class InvalidPolicy(OperatorError):  # noqa: N818 - the tree reads as words
 
 
 class Denied(OperatorError):  # noqa: N818 - as above
-    """The API server or Vault refuses; the message names the missing permission."""
+    """The API server or Vault refuses; the message names the missing permission.
+
+    `reason` is a CamelCase word for a condition.
+    """
+
+    def __init__(self, message: str, *, reason: str = "Refused") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Unavailable(OperatorError):  # noqa: N818 - as above

@@ -108,6 +108,10 @@ class Metrics:
         """Count a request to a Prometheus or an Alertmanager."""
         self._counters["embedding_operator_monitoring_requests_total"].labels(server, outcome).inc()
 
+    def definition_lacks(self, definition: str, fields: int) -> None:
+        """Set the number of fields that a definition lacks."""
+        self._gauges["embedding_operator_definition_missing_fields"].labels(definition).set(fields)
+
     def queued(self, depth: int) -> None:
         """Set the number of waiting keys."""
         self._gauges["embedding_operator_queue_depth"].set(depth)

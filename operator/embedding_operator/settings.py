@@ -58,6 +58,8 @@ class Webhook:
 class Settings:
     """All settings; `vault` is None without a Vault, `webhook` where it does not inject.
 
+    `installation` is NAMESPACE/RELEASE of the chart; empty without one.
+
     With `injects_by_policy` the API server injects by itself, by a MutatingAdmissionPolicy.
     `reconcile_deadline_seconds` bounds all calls of one reconcile to the API server. Workloads in
     `rollout_namespaces` may be restarted, `*` for every one. Only `watch_namespaces` are watched,
@@ -65,6 +67,7 @@ class Settings:
     """
 
     namespace: str
+    installation: str
     leader_election: bool
     watch_namespaces: tuple[str, ...]
     pull_secrets: tuple[str, ...]
@@ -105,6 +108,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     by = of("INJECTION_BY", _one_of(*_INJECTED_BY), "webhook")
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        installation=of("INSTALLATION", _text, ""),
         leader_election=of("LEADER_ELECTION", _switch, default=True),
         watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
         pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),

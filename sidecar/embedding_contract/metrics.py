@@ -205,6 +205,11 @@ OPERATOR: Final = (
         "Requests to Prometheus and Alertmanager, by kind of server and outcome.",
         labels=("server", "outcome"),
     ),
+    _gauge(
+        "embedding_operator_definition_missing_fields",
+        "Fields that a CustomResourceDefinition lacks, as it is older than the operator.",
+        labels=("definition",),
+    ),
     _gauge("embedding_operator_queue_depth", "Policies waiting for a reconcile."),
     _gauge(
         "embedding_operator_lease_held",

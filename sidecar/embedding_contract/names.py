@@ -54,6 +54,8 @@ LABEL_USABLE: Final = f"{GROUP}/usable"
 """On a Secret: `true` lets policies of its namespace name it, where the chart asks for that."""
 ANNOTATION_TEST_ALERT: Final = f"{GROUP}/test-alert"
 """On a policy: a new value asks for one test alert, at most one in 10 minutes."""
+ANNOTATION_INSTALLATION: Final = f"{GROUP}/installation"
+"""On the definitions of the resources: NAMESPACE/RELEASE of the chart that they belong to."""
 LABEL_INDEX: Final = f"{GROUP}/index"
 """On a pod: the index it works for. Its policy is the one that the label `policy` names, whatever
 that one's podSelector says."""

@@ -602,7 +602,10 @@ def test_resource_is_installed_as_it_is_and_kept(rendered, file):
     name = written["metadata"]["name"]
     installed = one(rendered["as it comes"], "CustomResourceDefinition", name)
     assert installed["spec"] == written["spec"]
-    assert installed["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert installed["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        names.ANNOTATION_INSTALLATION: "embedding-system/embedding-operator",
+    }
     kinds = {found["kind"] for found in rendered["without the resource"]}
     assert "CustomResourceDefinition" not in kinds
 

@@ -44,13 +44,25 @@ def test_operator_met_no_403(shop):
 
 
 def test_uninstalled_nothing_of_ours_blocks_any_deletion(shop):
+    kept = {it["metadata"]["name"] for it in shop.kubectl.get("secrets", "-n", "shop")["items"]}
+    assert "embedding-search" in kept
+    authority = ("secret", "embedding-operator-webhook", "-n", installation.SYSTEM_NAMESPACE)
+    assert shop.kubectl.get(*authority)["metadata"]["ownerReferences"]
     shop.helm("uninstall", "embedding-operator", "-n", installation.SYSTEM_NAMESPACE, "--wait")
+    # C15: no key of an authority stays, and nothing asks about pods any more.
+    shop.kubectl("wait", "--for=delete", *authority, "--timeout=60s")
+    hooks = shop.kubectl.get("mutatingwebhookconfigurations,validatingadmissionpolicies")["items"]
+    assert [it["metadata"]["name"] for it in hooks if "embedding" in it["metadata"]["name"]] == []
+    after = {it["metadata"]["name"] for it in shop.kubectl.get("secrets", "-n", "shop")["items"]}
+    assert after == kept
     shop.kubectl.apply(installation.application_pod("after", labels={"embeddings": "search"}))
     shop.kubectl("wait", "--for=condition=Ready", "pod/after", "-n", "shop", "--timeout=90s")
     assert shop.ask("vector", "sidecars outlive the operator")
+    # The application may take its grace period; what is ours takes none.
+    shop.kubectl("delete", "deployment,job,pod", "--all", "-n", "shop", "--grace-period=1")
+    shop.kubectl("delete", "namespace", "shop", "--wait", "--timeout=30s")
     for command in (
-        ("delete", "embpol", "--all", "-n", "shop"),
-        ("delete", "namespace", "shop", installation.SYSTEM_NAMESPACE),
+        ("delete", "namespace", installation.SYSTEM_NAMESPACE),
         ("delete", "crd", "embeddingpolicies.embedding.agenticverz.io"),
     ):
         shop.kubectl(*command, "--wait", "--timeout=120s", timeout=150)

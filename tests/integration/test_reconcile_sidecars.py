@@ -14,6 +14,7 @@ from embedding_operator.status import quota_status
 from tests.fakes import provider
 from tests.parts import ports
 from tests.parts import sidecar as real
+from tests.parts.volumes import Volume
 
 pytestmark = pytest.mark.integration
 
@@ -45,29 +46,6 @@ VALUES = {
 }
 DOCUMENT = configmaps.policy_document(POLICY, policy.to_document(POLICY))["data"]
 SECRET = secrets.decode(secrets.of(POLICY, "own", VALUES))
-
-
-class Volume:
-    """A ConfigMap's or Secret's volume, as kubelet keeps it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self._versions = 0
-        folder.mkdir()
-
-    def hold(self, entries):
-        """Swap the link `..data` to a new folder in one step."""
-        self._versions += 1
-        version = self.folder / f"..{self._versions}"
-        version.mkdir()
-        for name, value in entries.items():
-            (version / name).write_bytes(value if isinstance(value, bytes) else value.encode())
-            link = self.folder / name
-            if not link.is_symlink():
-                link.symlink_to(f"..data/{name}")
-        fresh = self.folder / "..data_tmp"
-        fresh.symlink_to(version.name)
-        fresh.rename(self.folder / "..data")
 
 
 @pytest.fixture

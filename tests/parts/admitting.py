@@ -62,9 +62,9 @@ class Operator:
         return self._daemons.log("operator").read_text(encoding="utf-8")
 
 
-def review(port, pod, *, namespace):
-    """Ask the webhook on a port as an API server does, or whoever else; its answer."""
-    made = {
+def review_of(pod, *, namespace):
+    """What an API server asks about a new pod."""
+    return {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "request": {
@@ -76,6 +76,11 @@ def review(port, pod, *, namespace):
             "object": pod,
         },
     }
+
+
+def review(port, pod, *, namespace):
+    """Ask the webhook on a port as an API server does, or whoever else; its answer."""
+    made = review_of(pod, namespace=namespace)
     url = f"https://127.0.0.1:{port}/inject"
     request = urllib.request.Request(url, data=json.dumps(made).encode())
     with urllib.request.urlopen(request, context=UNVERIFIED, timeout=10) as answer:

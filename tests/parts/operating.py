@@ -19,7 +19,7 @@ class Operator:
     It resyncs so rarely that only what it watches brings news.
     """
 
-    def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault) -> None:
+    def __init__(self, folder: Path, kubeconfig: Path, server: vault.Vault | None) -> None:
         self.program = [sys.executable, "-m", "embedding_operator", "run"]
         self._daemons = daemons.Daemons(folder)
         self._health_port, metrics_port, webhook_port = (ports.free() for _ in range(3))
@@ -32,19 +32,23 @@ class Operator:
             "HOME": str(folder),
             "KUBECONFIG": str(shipped_roles.kubeconfig(Kubectl(kubeconfig), folder)),
             "WEBHOOK_CONFIGURATION": shipped_roles.CONFIGURATION,
-            "VAULT_ADDR": server.address,
-            "VAULT_ALLOW_INSECURE_HTTP": "true",
-            "VAULT_AUTH_METHOD": "token",
-            "VAULT_TOKEN_FILE": str(server.token_file),
-            "VAULT_POLL_SECONDS": "1",
-            "VAULT_GUARD_FILE": str(rules),
             "RESYNC_SECONDS": "3600",
             # One at a time; the Lease of one that was killed would keep the next one for 15 s.
             "LEADER_ELECTION": "false",
             "HEALTH_PORT": str(self._health_port),
             "METRICS_PORT": str(metrics_port),
             "WEBHOOK_PORT": str(webhook_port),
+            "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
         }
+        if server is not None:
+            self.environment |= {
+                "VAULT_ADDR": server.address,
+                "VAULT_ALLOW_INSECURE_HTTP": "true",
+                "VAULT_AUTH_METHOD": "token",
+                "VAULT_TOKEN_FILE": str(server.token_file),
+                "VAULT_POLL_SECONDS": "1",
+                "VAULT_GUARD_FILE": str(rules),
+            }
 
     def start(self) -> None:
         """Start it and wait until it watches."""

@@ -164,9 +164,10 @@ class Reconciling:
         It writes by `objects`, and its informers read by `reads`.
         """
         seen = read_through.ReadThrough(reads or self.objects, subject=objects or self.subject)
+        self.seen = seen
         self._classes = class_reconciler.ClassReconciler(
             objects=objects or self.subject,
-            seen=seen,
+            seen=self.seen,
             credentials=class_credentials.ClassCredentials(
                 values=secret_values.SecretValues(reads=seen.reads, store=self.store),
                 namespace=SYSTEM,
@@ -176,7 +177,7 @@ class Reconciling:
         )
         self._reconciler = reconciler.Reconciler(
             objects=objects or self.subject,
-            seen=seen,
+            seen=self.seen,
             store=self.store,
             asked=self.asks,
             events=self.events,
@@ -188,7 +189,7 @@ class Reconciling:
             guard=self.guard,
             restarts=rollouts.Rollouts(
                 objects=objects or self.subject,
-                seen=seen,
+                seen=self.seen,
                 events=self.events,
                 namespaces=frozenset({self.namespace}),
                 restarted=self.restarted.append,

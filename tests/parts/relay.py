@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 PIECE_BYTES = 65_536
+_LAST_TURNS = 10
 
 
 class Relay:
-    """Listens on a port of loopback; what comes goes to another one, until it is frozen."""
+    """Listens on a port of loopback; what comes goes to another one, until it is frozen.
 
-    def __init__(self, upstream: int, *, keeps: bool = False) -> None:
+    Without `at`, an address and a port, any free port does.
+    """
+
+    def __init__(
+        self, upstream: int, *, keeps: bool = False, at: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
+        self._at = at
         self.port = 0
         self.sent: list[bytearray] = []
         self._keeps = keeps
@@ -56,29 +63,33 @@ class Relay:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(connected, *self._at)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._stop.wait()
         server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A connection that was just accepted is a task some turns later.
+        for _ in range(_LAST_TURNS):
+            self._cut()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
     def _cut(self) -> None:
         for task in self._tasks:
             task.cancel()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
+        back: asyncio.StreamWriter | None = None
         try:
             with suppress(OSError):  # a peer that has gone
+                there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
                 await asyncio.gather(
                     self._pump(reader, back, kept=self._kept()), self._pump(there, writer)
                 )
         finally:
             writer.transport.abort()
-            back.transport.abort()
+            if back is not None:
+                back.transport.abort()
 
     def _kept(self) -> bytearray | None:
         """Where to keep what the client of a new connection sends."""

@@ -77,6 +77,14 @@
   resources: [customresourcedefinitions]
   verbs: [list, watch]
 {{- end }}
+# Whose the definitions are, and the fields that they lack.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames:
+    - embeddingpolicies.embedding.agenticverz.io
+    - embeddingindexes.embedding.agenticverz.io
+    - clusterembeddingproviders.embedding.agenticverz.io
+  verbs: [get]
 {{- if and (include "embedding-operator.webhookIs" .) (eq .Values.webhook.certificates "own") }}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [mutatingwebhookconfigurations]

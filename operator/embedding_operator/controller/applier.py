@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from embedding_contract import document, fingerprint, names, proof
+from embedding_contract import document, fingerprint, formats, names, proof
 from embedding_operator import errors, sidecars
 from embedding_operator.controller import application_secrets, credentials
 from embedding_operator.controller.redis_users import RedisUsers
@@ -159,6 +159,7 @@ class Applier:
                 document=fingerprint.of_document(text.encode()),
                 secrets=fingerprint.of_secrets(held, token=token),
                 token=token.decode(),
+                later=_later(text),
             ),
             environment_created_at=(environment or {"metadata": {}})["metadata"].get(
                 "creationTimestamp"
@@ -338,6 +339,14 @@ def _parsed(text: str | None) -> document.PolicyDocument | None:
         return document.parse(json.dumps({**fields, "requires": []}))
     except (ValueError, TypeError, RecursionError):  # anybody may have edited it
         return None
+
+
+def _later(text: str) -> formats.Later:
+    """The keys of a document that sidecars of an older release may not know."""
+    try:
+        return formats.later(json.loads(text))
+    except (ValueError, RecursionError):  # as above
+        return ()
 
 
 def _as_it_stands(desired: Object, live: Object) -> Object:

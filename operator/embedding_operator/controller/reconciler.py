@@ -24,7 +24,7 @@ from embedding_operator.controller import (
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.injection import coverage, injector, selection
-from embedding_operator.kube import apply, conditions, deadline, kinds
+from embedding_operator.kube import api_errors, apply, conditions, deadline, kinds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.events import EventRecorder
 from embedding_operator.kube.kinds import Object, ObjectKey
@@ -38,6 +38,9 @@ PATIENCE: Final = 5
 """The retry interval grows to a fifth of the time that a value has been missing, up to 60 s."""
 LAST_PROBLEM_SECONDS: Final = 60.0
 ANNOTATION_CHARACTERS: Final = 256
+_GOING: Final = errors.Problem(
+    api_errors.NAMESPACE_TERMINATING, "The namespace is being deleted, and takes no new objects."
+)
 
 
 class Reconciler:
@@ -140,7 +143,9 @@ class Reconciler:
         namespace = self._seen.namespace(key.namespace)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
             self._covers(key, 0)
-            return None  # a namespace that is being deleted takes no new objects
+            if namespace is not None:
+                self._report(raw, None, policy_status.Facts(refused=_GOING, guards=self._guards))
+            return None
         usable = classes.Classes(
             namespace=key.namespace,
             labels=classes.labels_of(namespace),

@@ -83,7 +83,7 @@ class Applier:
                 kinds.JOB, index.namespace, objects.job(index, self._vectors, name=name)
             )
         except errors.Denied as error:
-            return [errors.Problem("Refused", str(error))]
+            return [errors.Problem(error.reason, str(error))]
         except errors.Conflict:
             pass  # from an interrupted reconcile, or foreign: the next reconcile sees it.
         return []

@@ -16,6 +16,7 @@ AUTHORITY_LIFE: Final = timedelta(days=3650)
 LEAF_LIFE: Final = timedelta(days=90)
 RENEW_AT_LEFT: Final = 1 / 3
 """A certificate is renewed when this part of its life is left."""
+_END: Final = b"-----END CERTIFICATE-----\n"
 _SKEW: Final = timedelta(hours=1)  # clocks of nodes differ
 
 _UNUSABLE: Final = (
@@ -27,21 +28,56 @@ _UNUSABLE: Final = (
 )
 """Errors of cryptography for PEM that is not a certificate or key, or not ours."""
 
-Plan = Literal["keep", "leaf", "all"]
+Plan = Literal["keep", "leaf", "authority", "all"]
+_MOST_FORMER: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """An authority and the certificate it signed, each as PEM."""
+    """An authority and the certificate it signed, each as PEM.
+
+    `former` are earlier authorities that have not ended: another replica may still serve a
+    certificate of theirs.
+    """
 
     authority: bytes
+    former: bytes = b""
     authority_key: bytes = field(repr=False)
     certificate: bytes
     key: bytes = field(repr=False)
 
+    @property
+    def trusted(self) -> bytes:
+        """The authorities that an API server must trust, the newest first."""
+        return self.authority + self.former
+
+
+def split(trusted: bytes) -> tuple[bytes, bytes]:
+    """The newest of some authorities, and the rest; only the first certificate is looked at."""
+    first, end, rest = trusted.partition(_END)
+    return (first + end, rest) if rest.strip() else (trusted, b"")
+
+
+def holds(trusted: bytes, authority: bytes) -> bool:
+    """True if this authority is one of some."""
+    return b"".join(authority.split()) in b"".join(trusted.split())
+
+
+def due_at(bundle: Bundle) -> datetime:
+    """The time from which `plan` renews a part of a bundle that fits.
+
+    Raises:
+        ValueError: the bundle has parts that are no certificates.
+    """
+    loaded = map(x509.load_pem_x509_certificate, (bundle.authority, bundle.certificate))
+    return min(map(_due_at, loaded))
+
 
 def plan(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Plan:
-    """The parts to renew: none, the certificate, or the authority too."""
+    """The parts to renew: none, the certificate, or the authority too.
+
+    An authority that is due stays trusted; one that does not fit (`all`) does not.
+    """
     if bundle is None:
         return "all"
     try:
@@ -52,14 +88,24 @@ def plan(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Pla
         hosts_fit = _hosts(leaf) == hosts
     except _UNUSABLE:
         return "all"
-    if not keys_fit or _is_due(authority, now):
+    if not keys_fit:
         return "all"
+    if _is_due(authority, now):
+        return "authority"
     return "keep" if hosts_fit and not _is_due(leaf, now) else "leaf"
 
 
-def issue(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Bundle:
-    """A new certificate, signed by the authority of `bundle`, or by a new one for None."""
-    if bundle is None:
+def issue(
+    bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime, renews_authority: bool = False
+) -> Bundle:
+    """A new certificate, signed by the authority of `bundle`, or by a new one for None.
+
+    With `renews_authority` a new one signs it, and that of `bundle` becomes a former one.
+    """
+    former = b""
+    if bundle is not None:
+        former = _standing(bundle.trusted if renews_authority else bundle.former, now)
+    if bundle is None or renews_authority:
         authority_key = ec.generate_private_key(ec.SECP256R1())
         authority = _authority(authority_key, now)
     else:
@@ -72,6 +118,7 @@ def issue(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Bu
     leaf = _leaf(key, hosts=hosts, authority=authority, signed_by=authority_key, now=now)
     return Bundle(
         authority=authority.public_bytes(serialization.Encoding.PEM),
+        former=former,
         authority_key=_pem(authority_key),
         certificate=leaf.public_bytes(serialization.Encoding.PEM),
         key=_pem(key),
@@ -79,8 +126,22 @@ def issue(bundle: Bundle | None, *, hosts: tuple[str, ...], now: datetime) -> Bu
 
 
 def _is_due(certificate: x509.Certificate, now: datetime) -> bool:
+    return now > _due_at(certificate)
+
+
+def _due_at(certificate: x509.Certificate) -> datetime:
     ends = certificate.not_valid_after_utc
-    return ends - now < (ends - certificate.not_valid_before_utc) * RENEW_AT_LEFT
+    return ends - (ends - certificate.not_valid_before_utc) * RENEW_AT_LEFT
+
+
+def _standing(authorities: bytes, now: datetime) -> bytes:
+    """Those of some authorities that have not ended, the newest ones."""
+    try:
+        loaded = x509.load_pem_x509_certificates(authorities) if authorities.strip() else []
+    except _UNUSABLE:
+        return b""
+    standing = [it for it in loaded if it.not_valid_after_utc > now][:_MOST_FORMER]
+    return b"".join(it.public_bytes(serialization.Encoding.PEM) for it in standing)
 
 
 def _fits(key: bytes, certificate: x509.Certificate) -> bool:

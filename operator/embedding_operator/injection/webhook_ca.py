@@ -1,14 +1,19 @@
 """The webhook's CA: a Secret, a file, and the caBundle in the webhook's configuration.
 
 The replica that holds the Lease writes the Secret and the configuration; the others read the
-Secret. All three are checked at the start and every minute: an upgrade of the chart may remove the
-caBundle, and an API server that cannot call the webhook creates pods without sidecars.
+Secret. All three are checked at the start, every minute and when a certificate is due: an upgrade
+of the chart may remove the caBundle, and an API server that cannot call the webhook creates pods
+without sidecars.
+
+The caBundle has the former authority beside the new one, and a certificate of a new authority is
+served only once the API server has been told of that authority: replicas change at different times.
 """
 
 import base64
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +31,8 @@ _LOG = logging.getLogger(__name__)
 CHECK_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
-"""Between looks at a Secret that the holder of the Lease has not written yet."""
+"""Between looks at the clock, which need no request, as a suspended cluster wakes with a late one;
+and at a Secret that the holder of the Lease has not written yet."""
 _NOT_WRITTEN: Final = "NotWritten"
 FIELD_MANAGER: Final = "embedding-operator-webhook"
 _ATTEMPTS: Final = 5
@@ -70,19 +76,25 @@ class WebhookCA:
         self._place = place
         self._may_write = may_write
         self._clock = clock
+        self._due_at: datetime | None = None
+        self._owner: dict[str, Any] | None = None
 
     def check(self) -> None:
         """Check and repair all three; without the right to write only the file.
 
         Raises:
-            errors.OperatorError: the API server does not answer or refuses, or the Secret is not
-                there and only another replica may make it.
+            errors.OperatorError: the API server does not answer or refuses, was told of a new
+                authority just now, or the Secret is not there and only another replica may make it.
         """
         may_write = self._may_write()
         bundle = self._bundle() if may_write else self._stored()
+        if not self._place.file.exists():
+            self._write(bundle)  # nothing better can be served
+        if not self._tell(bundle, may_write=may_write) and bundle.former:
+            # API servers learn of it by a watch, within less than RETRY_SECONDS.
+            raise errors.Unavailable("it was told of a new authority just now", reason="JustTold")
         self._write(bundle)
-        if may_write:
-            self._tell(bundle)
+        self._due_at = certificates.due_at(bundle)
 
     def run(self, stopping: threading.Event) -> None:
         """Check every minute until stopped, and sooner after a failure.
@@ -107,7 +119,20 @@ class WebhookCA:
             if said and said != told:
                 _LOG.warning("the API server may not trust the webhook: %s", said)
             told = said
-            stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
+            self._wait(stopping, RETRY_SECONDS if said else CHECK_SECONDS)
+
+    def _wait(self, stopping: threading.Event, seconds: float) -> None:
+        """Wait until stopped, or for so long, or until a certificate is due."""
+        ends_at = time.monotonic() + seconds
+        was_due = self._is_due()
+        while (left := ends_at - time.monotonic()) > 0 and not stopping.wait(
+            min(left, LOOK_SECONDS)
+        ):
+            if self._is_due() and not was_due:
+                return
+
+    def _is_due(self) -> bool:
+        return self._due_at is not None and self._clock() > self._due_at
 
     def _stored(self) -> certificates.Bundle:
         """The bundle in the Secret as it is."""
@@ -127,26 +152,52 @@ class WebhookCA:
             stored = self._objects.get(kinds.SECRET, place.namespace, place.secret)
             found = _read(stored)
             to_make = certificates.plan(found, hosts=place.hosts, now=now)
-            if found is not None and to_make == "keep":
+            if found is not None and to_make == "keep" and self._has_owner(stored):
                 return found
-            made = certificates.issue(
-                found if to_make == "leaf" else None, hosts=place.hosts, now=now
+            made = found if to_make == "keep" else None
+            made = made or certificates.issue(
+                None if to_make == "all" else found,
+                hosts=place.hosts,
+                now=now,
+                renews_authority=to_make == "authority",
             )
             try:
                 self._store(made, stored)
             except errors.Conflict:
                 continue  # another replica was first: read its Secret
-            _LOG.info("made the webhook's certificate (%s)", to_make)
+            if to_make != "keep":
+                _LOG.info("made the webhook's certificate (%s)", to_make)
             return made
         raise errors.Unavailable(f"the Secret {self._place.secret} keeps changing")
 
+    def _has_owner(self, stored: Mapping[str, Any] | None) -> bool:
+        """True if the Secret goes with its owner, or can have none."""
+        owner = self._account_reference()
+        owners = (stored or {}).get("metadata", {}).get("ownerReferences") or []
+        return owner is None or any(it.get("uid") == owner["uid"] for it in owners)
+
+    def _account_reference(self) -> dict[str, Any] | None:
+        """The operator's ServiceAccount, with which an uninstalled chart's Secret goes."""
+        if self._owner is None:
+            try:
+                found = self._objects.own_account()
+            except errors.Denied:  # whoever took this right from all users; the webhook is more
+                return None
+            if found is None or found.namespace != self._place.namespace:
+                return None
+            kind = {"apiVersion": "v1", "kind": "ServiceAccount"}
+            self._owner = {**kind, "name": found.name, "uid": found.uid}
+        return self._owner
+
     def _store(self, bundle: certificates.Bundle, stored: dict[str, Any] | None) -> None:
-        values = (bundle.authority, bundle.authority_key, bundle.certificate, bundle.key)
+        values = (bundle.trusted, bundle.authority_key, bundle.certificate, bundle.key)
         metadata: dict[str, Any] = {
             "name": self._place.secret,
             "namespace": self._place.namespace,
             "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
         }
+        if (owner := self._account_reference()) is not None:
+            metadata["ownerReferences"] = [owner]
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -175,35 +226,49 @@ class WebhookCA:
         new.write_bytes(content)
         os.replace(new, file)  # noqa: PTH105 - the word for what it does
 
-    def _tell(self, bundle: certificates.Bundle) -> None:
-        """Set the caBundle in every webhook of the configuration."""
+    def _tell(self, bundle: certificates.Bundle, *, may_write: bool) -> bool:
+        """Set the caBundle in every webhook of the configuration, if this replica may.
+
+        False if the API server did not trust the newest authority before, but an earlier one.
+        """
         name = self._place.configuration
         found = self._objects.get(kinds.WEBHOOK, None, name)
         if found is None:
+            if not may_write:
+                return True
             raise errors.Unavailable(f"there is no MutatingWebhookConfiguration {name}")
-        wanted = base64.b64encode(bundle.authority).decode()
+        wanted = base64.b64encode(bundle.trusted).decode()
         webhooks = found.get("webhooks") or []
-        if all(webhook["clientConfig"].get("caBundle") == wanted for webhook in webhooks):
-            return
-        self._objects.apply(
-            {
-                "apiVersion": "admissionregistration.k8s.io/v1",
-                "kind": "MutatingWebhookConfiguration",
-                "metadata": {"name": name},
-                "webhooks": [
-                    {"name": webhook["name"], "clientConfig": {"caBundle": wanted}}
-                    for webhook in webhooks
-                ],
-            },
-            manager=FIELD_MANAGER,
-        )
+        stood = [webhook["clientConfig"].get("caBundle") or "" for webhook in webhooks]
+        if all(it == wanted for it in stood):
+            return True
+        if may_write:
+            self._objects.apply(
+                {
+                    "apiVersion": "admissionregistration.k8s.io/v1",
+                    "kind": "MutatingWebhookConfiguration",
+                    "metadata": {"name": name},
+                    "webhooks": [
+                        {"name": webhook["name"], "clientConfig": {"caBundle": wanted}}
+                        for webhook in webhooks
+                    ],
+                },
+                manager=FIELD_MANAGER,
+            )
+        trusted = [base64.b64decode(it) for it in stood if it]
+        return all(certificates.holds(it, bundle.authority) for it in trusted)
 
 
 def _read(stored: Mapping[str, Any] | None) -> certificates.Bundle | None:
     data = (stored or {}).get("data") or {}
     if not all(key in data for key in _KEYS):
         return None
-    authority, authority_key, certificate, key = (base64.b64decode(data[key]) for key in _KEYS)
+    trusted, authority_key, certificate, key = (base64.b64decode(data[key]) for key in _KEYS)
+    authority, former = certificates.split(trusted)
     return certificates.Bundle(
-        authority=authority, authority_key=authority_key, certificate=certificate, key=key
+        authority=authority,
+        former=former,
+        authority_key=authority_key,
+        certificate=certificate,
+        key=key,
     )

@@ -50,7 +50,7 @@ class ObjectApplier:
                 live = self._write(desired)
             except errors.Denied as error:
                 # One object that the API server refuses must not block the others, or the status.
-                return None, Problem("Refused", str(error))
+                return None, Problem(error.reason, str(error))
         applied[desired["kind"], name] = digest
         return live, None
 

@@ -26,6 +26,7 @@ _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
+_ACCOUNT_PARTS: Final = 4  # system:serviceaccount:NAMESPACE:NAME
 STREAM_TIMED_OUT: Final = "StreamTimedOut"
 """The reason of a stream that was open and sent nothing for its time-out."""
 
@@ -262,6 +263,16 @@ class KubeClient:
             raise api_errors.away(error) from error
         finally:
             answer.close()
+
+    def own_account(self) -> kinds.Account | None:
+        """The ServiceAccount as which it calls; None if it calls as anything else."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        _, answer = self._call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+        user = answer.get("status", {}).get("userInfo", {})
+        parts = str(user.get("username", "")).split(":")
+        if parts[:2] != ["system", "serviceaccount"] or len(parts) != _ACCOUNT_PARTS:
+            return None
+        return kinds.Account(namespace=parts[2], name=parts[3], uid=str(user.get("uid", "")))
 
     def serves(self, kind: kinds.Kind) -> bool:
         """True if the API server serves a kind; cached for 30 s."""

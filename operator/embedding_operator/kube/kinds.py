@@ -21,6 +21,14 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
+class Account(NamedTuple):
+    """A ServiceAccount."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """API group, plural and scope of a kind."""
@@ -67,6 +75,9 @@ CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
 LEASE: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
+)
+DEFINITION: Final = Kind(
+    "apis/apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False
 )
 MUTATING_POLICY: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", namespaced=False

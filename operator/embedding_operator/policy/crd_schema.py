@@ -20,13 +20,20 @@ from embedding_operator import errors
 FILE = "embeddingpolicies.yaml"
 FILES: Final = {names.KIND: FILE, names.CLASS_KIND: "clusterembeddingproviders.yaml"}
 """The definition of each kind that `render` reads."""
+PLURALS: Final = {
+    names.KIND: names.PLURAL,
+    names.INDEX_KIND: names.INDEX_PLURAL,
+    names.CLASS_KIND: names.CLASS_PLURAL,
+}
+"""All kinds of this operator."""
 _PATTERN_RULE: Final = re.compile(r"self\.matches\('([^'\\]*)'\)")
 """A rule whose pattern means the same to RE2, which an API server uses, and to Python."""
 
 
 def load(kind: str = names.KIND) -> dict[str, Any]:
     """The CustomResourceDefinition in this package, a link to the one in crds/."""
-    text = (resources.files("embedding_operator") / "crds" / FILES[kind]).read_text("utf-8")
+    file = f"{PLURALS[kind]}.yaml"
+    text = (resources.files("embedding_operator") / "crds" / file).read_text("utf-8")
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 

@@ -31,7 +31,8 @@ class Client:
         path = names.PATH_INDEX if pod.is_of_index else names.PATH_CONFIG
         answer = await self._ask(pod, path, token)
         if isinstance(answer, errors.Problem):
-            return answer
+            is_older = answer.reason == config_in_force.OUTDATED and not pod.is_of_index
+            return await self._by_metrics(pod, answer) if is_older else answer
         if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
             return pages.NO_DOCUMENT
         try:
@@ -43,6 +44,16 @@ class Client:
                 config_in_force.NO_ANSWER, "sent no valid answer of a sidecar (not its page)"
             )
         return errors.Problem(config_in_force.NO_ANSWER, f"answered with status {answer.status}")
+
+    async def _by_metrics(self, pod: Pod, problem: errors.Problem) -> InForce | errors.Problem:
+        """The report of a sidecar that knows Bearer alone: its metrics, without a proof."""
+        try:
+            answer = await exchange.get(
+                pod.address, self._port, target=names.PATH_METRICS, headers={}
+            )
+            return pages.in_force_by_metrics(answer.body)
+        except (NoAnswerError, ValueError):
+            return problem
 
     async def quota(self, pod: Pod, *, token: str) -> quota_status.LiveQuota | None:
         """The live quota; None if it cannot be read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from embedding_contract import index_report
+from embedding_contract import formats, index_report
 from embedding_contract.index_report import IndexReport
 from embedding_operator.status import quota_status
 
@@ -31,6 +31,15 @@ _DOLLARS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 _REASON: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}")
+_FORMATS: Final = range(formats.FIRST, 10**6)
+_REJECTS: Final = "rejects the newest document"
+_INFO: Final = re.compile(
+    r'^aos_embedding_policy_info\{document="([0-9a-f]{0,64})"\} 1(?:\.0)?$', re.MULTILINE
+)
+_REJECTED: Final = re.compile(r"^aos_embedding_policy_rejected ([01])(?:\.0)?$", re.MULTILINE)
+_REFUSED: Final = re.compile(
+    r'^aos_embedding_key_refused\{provider="([-a-z0-9]{1,40})"\} 1(?:\.0)?$', re.MULTILINE
+)
 _PROVIDER: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 
 
@@ -40,15 +49,17 @@ class InForce:
 
     `keys_refused` names providers that reject the newest key, `failures` failing providers with
     the reason; None from older sidecars. Both fingerprints are empty without a document. `report`
-    comes from a pod of an index.
+    comes from a pod of an index. `secrets` is None from a sidecar that cannot prove its report:
+    its page without a token does not tell. `format` is that of the documents that it reads.
     """
 
     document: str
-    secrets: str
+    secrets: str | None
     rejected: str | None
     keys_refused: frozenset[str] | None = None
     failures: frozenset[tuple[str, str]] | None = None
     report: IndexReport | None = None
+    format: int = formats.CURRENT
 
 
 NO_DOCUMENT: Final = InForce(document="", secrets="", rejected=None)
@@ -69,6 +80,25 @@ def in_force(body: bytes) -> InForce:
         # Sidecars outlive an upgrade of the operator, and older ones lack these.
         keys_refused=_names(page["keys_refused"]) if "keys_refused" in page else None,
         failures=_failures(page["failures"]) if "failures" in page else None,
+        format=_format(page.get("format", formats.PROVEN)),
+    )
+
+
+def in_force_by_metrics(body: bytes) -> InForce:
+    """Read the metrics page of a sidecar that is too old to prove the API token.
+
+    Raises:
+        ValueError: it is not such a page.
+    """
+    text = body.decode("ascii")
+    (document,) = _INFO.findall(text)
+    (rejected,) = _REJECTED.findall(text)
+    return InForce(
+        document=document,
+        secrets=None,
+        rejected=_REJECTS if rejected == "1" else None,
+        keys_refused=_names(_REFUSED.findall(text)),
+        format=formats.FIRST,
     )
 
 
@@ -175,6 +205,12 @@ def _object(body: bytes) -> Mapping[str, Any]:
     if not isinstance(page, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - about input, not an argument
     return page
+
+
+def _format(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value not in _FORMATS:
+        raise ValueError(value)
+    return value
 
 
 def _names(value: object) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from embedding_contract import formats
 from embedding_operator import errors
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Wanted
@@ -14,9 +15,10 @@ Outcome = InForce | errors.Problem | None
 
 def is_late(outcome: Outcome, wanted: Wanted) -> bool:
     """True unless the sidecar reports the wanted fingerprints."""
-    return not isinstance(outcome, InForce) or (outcome.document, outcome.secrets) != (
-        wanted.document,
-        wanted.secrets,
+    return (
+        not isinstance(outcome, InForce)
+        or outcome.document != wanted.document
+        or outcome.secrets not in {None, wanted.secrets}
     )
 
 
@@ -26,12 +28,18 @@ def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_forc
         it.keys_refused for _, it in seen if isinstance(it, InForce) and it.keys_refused is not None
     ]
     failing = [it.failures for _, it in seen if isinstance(it, InForce) and it.failures is not None]
+    behind = {
+        pod.name: lag
+        for pod, it in seen
+        if isinstance(it, InForce) and (lag := _lag(it, wanted)) is not None
+    }
     return config_in_force.Force(
-        in_force=sum(not is_late(it, wanted) for _, it in seen),
-        behind=tuple(
-            f"{pod.name} {it.rejected or _difference(it, wanted)}"
+        in_force=sum(isinstance(it, InForce) and pod.name not in behind for pod, it in seen),
+        behind=tuple(f"{name} {it}" for name, it in behind.items()),
+        unproven=tuple(
+            pod.name
             for pod, it in seen
-            if isinstance(it, InForce) and is_late(it, wanted)
+            if isinstance(it, InForce) and it.secrets is None and pod.name not in behind
         ),
         unknown=tuple(
             errors.Problem(it.reason, f"{pod.name} {it.message}")
@@ -44,6 +52,16 @@ def force(seen: Sequence[tuple[Pod, Outcome]], wanted: Wanted) -> config_in_forc
         failures_told=len(failing),
         failures=Counter(it for failures in failing for it in sorted(failures)),
     )
+
+
+def _lag(answer: InForce, wanted: Wanted) -> str | None:
+    """The part that a sidecar does not obey; None where it obeys all."""
+    ignored = formats.unknown(wanted.later, to=answer.format)
+    of_older = f"{', '.join(ignored)}, as its release is older: restart the pod" if ignored else ""
+    if not is_late(answer, wanted):
+        return f"ignores {of_older}" if ignored else None
+    told = answer.rejected or _difference(answer, wanted)
+    return f"{told} (it does not know {of_older})" if ignored else told
 
 
 def _difference(answer: InForce, wanted: Wanted) -> str:

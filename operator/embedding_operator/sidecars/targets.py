@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from embedding_contract import names
+from embedding_contract import formats, names
 from embedding_contract.index_report import IndexReport
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.status import config_in_force, quota_status
@@ -73,13 +73,15 @@ class Pod:
 class Wanted:
     """The fingerprints that every pod should report, and the token for requests.
 
-    `has_quota` is False if the pods cannot report the live quota.
+    `has_quota` is False if the pods cannot report the live quota. `later` are keys of the document
+    that sidecars of an older release may not know.
     """
 
     document: str
     secrets: str
     token: str = field(repr=False)
     has_quota: bool = True
+    later: formats.Later = ()
 
     @property
     def content(self) -> str:

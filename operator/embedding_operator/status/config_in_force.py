@@ -22,6 +22,8 @@ NOT_ASKED: Final = "NotAsked"
 NO_ANSWER: Final = "SidecarsSilent"
 OUTDATED: Final = "SidecarsOutdated"
 UNPROVEN: Final = "SidecarsUnproven"
+UNPROVEN_OLDER: Final = "InForceUnproven"
+"""The reason where sidecars of an older release report the newest policy without a proof."""
 _CAUSES: Final = (
     (
         "identity_missing",
@@ -71,6 +73,7 @@ class Force:
 
     `in_force` counts pods with the newest one, `behind` has a sentence for each pod with another,
     `unknown` a reason for each pod without a report, and `pending` counts pods not asked yet.
+    `unproven` names pods with the newest one that are too old to prove it.
     `keys_refused` counts pods by the provider that rejects the newest key there, of `keys_told`
     reporting pods; `failures` counts pods by provider and by the word for its failure, of
     `failures_told` reporting pods.
@@ -78,6 +81,7 @@ class Force:
 
     in_force: int = 0
     behind: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
     unknown: tuple[Problem, ...] = ()
     pending: int = 0
     keys_told: int = 0
@@ -160,7 +164,18 @@ def verdict(force: Force, *, stale: bool, generation: int, previous: Mapping[str
         return Verdict("Unknown", unknown[0].reason, message)
     if force.pending:
         return _last_seen(CONDITION, generation=generation, previous=previous)
-    message = f"All {asked} sidecars report the newest policy and the newest keys."
+    return _in_force(force)
+
+
+def _in_force(force: Force) -> Verdict:
+    if force.unproven:
+        message = (
+            f"All {force.asked} sidecars report the newest policy. {len(force.unproven)} are of an"
+            " older release, which cannot prove it and does not report its keys; restart these"
+            f" pods: {few(force.unproven, most=PROBLEMS_SHOWN)}."
+        )
+        return Verdict("True", UNPROVEN_OLDER, message)
+    message = f"All {force.asked} sidecars report the newest policy and the newest keys."
     return Verdict("True", "InForce", message)
 
 

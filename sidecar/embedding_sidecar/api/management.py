@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from embedding_contract import document, money
+from embedding_contract import document, formats, money
 from embedding_sidecar.policy.current_policy import CurrentPolicy
 from embedding_sidecar.policy.runtime import Runtime
 from embedding_sidecar.telemetry.metrics import Metrics
@@ -125,6 +125,7 @@ def config(current: CurrentPolicy) -> dict[str, Any]:
         "policy": {"namespace": policy.namespace, "name": policy.name},
         "document_fingerprint": runtime.loaded.document_fingerprint,
         "secrets_fingerprint": runtime.loaded.secrets_fingerprint,
+        "format": formats.CURRENT,
         "rejected": current.source.rejected,
         "keys_refused": sorted(runtime.service.refused_keys()),
         "reserve_for_applications": _reserve(runtime),

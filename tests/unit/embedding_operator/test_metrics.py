@@ -18,6 +18,7 @@ def counted() -> str:
     measured.restarted("Deployment")
     measured.skipped("secrets", 2)
     measured.queued(3)
+    measured.definition_lacks("embeddingpolicies.embedding.agenticverz.io", 2)
     measured.watch_up("pods", lambda: True)
     measured.watch_up("secrets", lambda: False)
     measured.uncovered(ObjectKey("shop", "search"), 2)

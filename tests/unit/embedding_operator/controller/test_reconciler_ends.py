@@ -60,7 +60,7 @@ def going(found):
         (None, SHOP, 0),
         (going(POLICY), SHOP, 0),
         (POLICY, None, 0),
-        (POLICY, going(SHOP), 0),
+        (POLICY, going(SHOP), 1),  # its status alone
         (POLICY, SHOP, 1),  # without providers, as the schema would not admit it
     ],
     ids=["no policy", "going", "no namespace", "its namespace goes", "invalid"],

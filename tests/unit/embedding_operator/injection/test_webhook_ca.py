@@ -4,12 +4,14 @@ import base64
 import copy
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from embedding_operator import errors
 from embedding_operator.injection import certificates, webhook_ca
 from embedding_operator.kube import kinds
+from tests.parts import waiting
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -22,9 +24,13 @@ class Server:
         self.version = 0
         self.applied = []
         self.before_write = lambda: None
+        self.account = None
         if configured:
             webhooks = [{"name": "inject.example", "clientConfig": {"service": {}}}]
             self._put(kinds.WEBHOOK, {"metadata": {"name": "hook"}, "webhooks": webhooks})
+
+    def own_account(self):
+        return self.account
 
     def get(self, kind, namespace, name):
         return copy.deepcopy(self.objects.get((kind.plural, name)))
@@ -203,3 +209,130 @@ def test_service_is_known_by_names_that_api_server_asks_for(tmp_path):
         "embedding-operator.system.svc.cluster.local",
     )
     assert certificates.plan(bundle, hosts=hosts, now=NOW) == "keep"
+
+
+AUTHORITY_DUE = NOW + timedelta(days=7 * 365)
+ACCOUNT = kinds.Account(namespace="system", name="operator", uid="uid-1")
+
+
+def test_new_authority_is_told_before_certificate_of_it_is_served(tmp_path):
+    """The API server trusts both meanwhile, as another replica serves the former's."""
+    server = Server()
+    made(server, tmp_path).check()
+    before, authority = served(tmp_path), server.authority
+    later = made(server, tmp_path, now=AUTHORITY_DUE)
+    with pytest.raises(errors.Unavailable, match="told of a new authority"):
+        later.check()
+    assert served(tmp_path) == before
+    assert authority in server.authority
+    assert server.authority != authority
+    later.check()
+    assert served(tmp_path) != before
+
+
+def test_other_replica_goes_over_to_new_authority_at_its_next_check(tmp_path):
+    server = Server()
+    one, other = (made(server, tmp_path / it) for it in ("one", "other"))
+    one.check()
+    other.check()
+    later = made(server, tmp_path / "one", now=AUTHORITY_DUE)
+    with pytest.raises(errors.Unavailable):
+        later.check()
+    later.check()
+    assert served(tmp_path / "one") != served(tmp_path / "other")
+    made(server, tmp_path / "other", now=AUTHORITY_DUE).check()
+    assert served(tmp_path / "one") == served(tmp_path / "other")
+
+
+def test_former_authority_is_dropped_when_it_has_ended(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    first = server.authority
+    with pytest.raises(errors.Unavailable):
+        made(server, tmp_path, now=AUTHORITY_DUE).check()
+    made(server, tmp_path, now=AUTHORITY_DUE).check()
+    made(server, tmp_path, now=NOW + timedelta(days=3_700)).check()
+    assert first not in server.authority
+
+
+def test_secret_that_was_deleted_ends_trust_in_its_authority(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    first = server.authority
+    del server.objects["secrets", "certificate"]
+    made(server, tmp_path).check()
+    assert first not in server.authority
+
+
+def test_replica_that_does_not_issue_serves_what_holder_issued(tmp_path):
+    server = Server()
+    reading = made(server, tmp_path / "other", may_write=False)
+    with pytest.raises(errors.Unavailable, match="has not written the Secret"):
+        reading.check()
+    assert "certificate" not in {name for _, name in server.objects}
+    made(server, tmp_path / "one").check()
+    reading.check()
+    assert served(tmp_path / "one") == served(tmp_path / "other")
+    version = server.version
+    made(server, tmp_path / "other", now=NOW + timedelta(days=70), may_write=False).check()
+    assert server.version == version
+
+
+def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(webhook_ca, "LOOK_SECONDS", 0.01)
+    server, now = Server(), [NOW]
+    objects: Any = server
+    kept = webhook_ca.WebhookCA(
+        objects=objects, place=place(tmp_path), may_write=lambda: True, clock=lambda: now[0]
+    )
+    stopping = threading.Event()
+    running = threading.Thread(target=kept.run, args=(stopping,))
+    running.start()
+    while not server.applied:
+        stopping.wait(0.01)
+    first = served(tmp_path)
+    now[0] += timedelta(days=100)
+    try:
+        waiting.eventually(lambda: served(tmp_path) != first)
+    finally:
+        stopping.set()
+        running.join(10)
+    assert not running.is_alive()
+
+
+def test_secret_goes_with_operators_account(tmp_path):
+    server = Server()
+    made(server, tmp_path).check()
+    assert "ownerReferences" not in server.secret["metadata"]
+    authority = server.authority
+    server.account = ACCOUNT
+    made(server, tmp_path).check()
+    (owner,) = server.secret["metadata"]["ownerReferences"]
+    assert owner == {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "name": "operator",
+        "uid": "uid-1",
+    }
+    assert server.authority == authority
+    version = server.version
+    made(server, tmp_path).check()
+    assert server.version == version
+
+
+@pytest.mark.parametrize("account", [ACCOUNT._replace(namespace="elsewhere"), None])
+def test_account_of_another_namespace_owns_nothing(tmp_path, account):
+    server = Server()
+    server.account = account
+    made(server, tmp_path).check()
+    assert "ownerReferences" not in server.secret["metadata"]
+
+
+def test_account_that_may_not_be_asked_for_stops_nothing(tmp_path):
+    class Hardened(Server):
+        def own_account(self):
+            raise errors.Denied("selfsubjectreviews")
+
+    server = Hardened()
+    made(server, tmp_path).check()
+    assert served(tmp_path)

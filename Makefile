@@ -48,6 +48,11 @@ check: tools ## formatting, lint, types, layers, private names, words, generated
 FAST := not (integration or cluster or node or benchmark or soak)
 # Two files at once, in the order of their names; fixtures that a file's tests share are made once.
 BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# The oldest minor of Kubernetes that the chart takes, and what runs there each time: whether the
+# definitions install and refuse, the adapter to the API server, and injection.
+OLDEST := 1.29
+ON_OLDEST := $(addprefix tests/,contract/test_cluster_port.py contract/test_class_crd.py \
+	contract/test_limits_page.py integration/test_webhook.py)
 FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 
 .PHONY: test
@@ -56,6 +61,8 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
+	@KUBERNETES=$(OLDEST) $(RUN) python -m dev.cluster build --form control-plane
+	@KUBERNETES=$(OLDEST) $(RUN) pytest -q -m cluster $(ON_OLDEST)
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
 else
@@ -71,9 +78,15 @@ golden: tools ## write tests/golden/files again, for an intended change of a pub
 	@$(RUN) python -m tests.golden
 
 .PHONY: demo
-demo: tools ## show the main job on a real Kubernetes node; leaves it up
+demo: tools ## show the main job on a real Kubernetes node; leaves it up; CLUSTER=current: on yours
+ifneq ($(CLUSTER),current)
 	@$(RUN) python -m dev.cluster build --form node
+endif
 	@$(RUN) python -m examples.demo up
+
+.PHONY: push
+push: tools ## build our images and push them to REGISTRY, for `make demo CLUSTER=current`
+	@$(RUN) python -m examples.demo push
 
 .PHONY: demo-down
 demo-down: tools ## remove everything that `make demo` created
@@ -103,6 +116,15 @@ bench-vectors: tools ## a search against its own SQL, at 1,000 and 100,000 rows,
 .PHONY: compatibility
 compatibility: tools ## run clients and servers again, and write docs/compatibility.md
 	@$(RUN) python -m tests.compatibility
+
+.PHONY: sbom
+sbom: tools ## CycloneDX of our images into sbom/; fails on a licence that is not listed
+	@$(RUN) python -m dev.sbom
+
+.PHONY: kubernetes
+kubernetes: tools ## the cluster tests on each minor of Kubernetes, and their table in docs
+	@for minor in "" 1.33 1.29; do KUBERNETES=$$minor $(RUN) python -m dev.cluster build; done
+	@$(RUN) python -m tests.kubernetes_versions
 
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus

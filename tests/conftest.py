@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from dev import cluster
-from tests.parts import compatibility, kubectl, roles, secrecy
+from tests.parts import compatibility, kubectl, secrecy, shipped_roles
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
 INDEX_CRD = CRD.with_name("embeddingindexes.yaml")
@@ -52,15 +52,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def operator_was_refused_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     """The chart's roles are enough for what the operator did, by the API servers' audit logs."""
     yield
-    refused = roles.AUDIT.refusals()
+    refused = shipped_roles.AUDIT.refusals()
     if request.node.get_closest_marker("refused") is None:
         assert refused == [], "the chart's roles lack a right"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tell the first process, or judge there, which rights were used."""
-    roles.AUDIT.refusals()
-    told = [roles.AUDIT.answered, sorted(roles.AUDIT.used)]
+    shipped_roles.AUDIT.refusals()
+    told = [shipped_roles.AUDIT.answered, sorted(shipped_roles.AUDIT.used)]
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[RIGHTS] = told
@@ -75,14 +75,14 @@ class _Used:
 
     def __init__(self) -> None:
         self._answered = 0
-        self._used: set[roles.Grant] = set()
+        self._used: set[shipped_roles.Grant] = set()
 
     def note(self, told: list[Any]) -> None:
         self._answered += told[0]
         self._used |= {(group, resource, verb) for group, resource, verb in told[1]}
 
     def unused(self) -> list[str]:
-        return [" ".join(it).strip() for it in sorted(roles.unused(self._used))]
+        return [" ".join(it).strip() for it in sorted(shipped_roles.unused(self._used))]
 
     def __str__(self) -> str:
         return f"the chart's roles: {self._answered} requests of operators, none refused"

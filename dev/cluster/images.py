@@ -107,6 +107,24 @@ def load(archive: Path, *, name: str) -> None:
         node.load(record, archive.absolute(), ctr=artifacts.ready("ctr"))
 
 
+def push(archive: Path, name: str, *, to: str, login: str = "", plain_http: bool = False) -> None:
+    """Push the image ``name`` of a docker-archive to a registry, as the reference ``to``.
+
+    ``login`` is USER:PASSWORD; without one, buildah's own logins are used.
+
+    Raises:
+        buildah.ImageError: the registry refused it, or does not answer.
+    """
+    options = [f"--creds={login}"] if login else []
+    options += ["--tls-verify=false"] if plain_http else []
+    with buildah.alone(), progress.step(f"pushing {to}"):
+        buildah.run("pull", "--quiet", f"docker-archive:{archive}")
+        try:
+            buildah.run("push", "--quiet", *options, name, f"docker://{to}")
+        finally:
+            buildah.run("rmi", name)
+
+
 def _mode(file: Path) -> str:
     return "executable" if os.access(file, os.X_OK) else "plain"
 

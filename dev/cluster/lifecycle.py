@@ -59,7 +59,8 @@ def up(
     """Bring the cluster ``name`` up, or find it up already.
 
     With ``owner_pid`` it is kept only as long as that process lives: see ``down_stale``.
-    With ``CLUSTER=current`` in the environment, the current kube-context is the cluster.
+    With ``CLUSTER=current`` in the environment, the current kube-context is the cluster. With
+    ``KUBERNETES=1.29`` a new control plane is of that minor.
 
     Raises:
         Failure: of any kind; the text is for a person. Nothing of the cluster is left.
@@ -70,7 +71,9 @@ def up(
         raise FormError(f"no form {form!r}; there are: {', '.join(records.FORMS)}")
     if form == "node":
         node.require()
-    programs = artifacts.all_ready(artifacts.BY_FORM[form])
+    wanted = artifacts.names_of(form, artifacts.chosen_kubernetes())
+    made = artifacts.all_ready(wanted.values())
+    programs = {role: made[name] for role, name in wanted.items()}
     owner = _identified(owner_pid)
     with _locked(name):
         found = records.load(name)

@@ -170,6 +170,21 @@ def load(record: Record, archive: Path, *, ctr: Path) -> None:
         raise NodeError(f"{archive}: {done.stdout}{done.stderr}")
 
 
+def allow_plain_http(record: Record, registry: str) -> None:
+    """Let the node pull from ``registry``, HOST:PORT, without TLS.
+
+    containerd reads it at each pull: https://github.com/containerd/containerd/blob/main/docs/hosts.md
+    """
+    folder = _registries(record) / registry
+    folder.mkdir(parents=True, exist_ok=True)
+    host = f'[host."http://{registry}"]\n  capabilities = ["pull", "resolve"]\n'
+    (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n{host}')
+
+
+def _registries(record: Record) -> Path:
+    return _state(record) / "registries"
+
+
 def _network(record: Record) -> Network:
     if record.network is None:
         raise NodeError(f"cluster {record.name} has no node: its form is {record.form}")
@@ -252,6 +267,8 @@ def _containerd(record: Record, programs: dict[str, Path]) -> list[str | Path]:
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = {json.dumps(archives.PAUSE)}
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = {json.dumps(str(_registries(record)))}
 [plugins."io.containerd.cri.v1.runtime"]
   # Root without CAP_SYS_RESOURCE, as in a container, may not lower it.
   restrict_oom_score_adj = true

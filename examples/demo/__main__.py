@@ -2,8 +2,13 @@
 
 python -m examples.demo up    leaves the cluster up and says what to type next
 python -m examples.demo down  removes everything
+python -m examples.demo push  builds our images and pushes them to $REGISTRY
+
+With CLUSTER=current it runs on the cluster of the current kube-context, which CONTEXT must name
+again, with the images of $REGISTRY (see elsewhere.py).
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -13,12 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dev import cluster
+from dev.cluster import current, images
+from examples.demo import elsewhere
 from tests.parts import installation, sentences
 
 NAME = "demo"
 ROWS = 200
 PROVIDERS = ("primary", "backup")
-FOLDER = Path(__file__).parents[2] / ".demo"
+FOLDER = Path(os.environ.get("DEMO_FOLDER") or Path(__file__).parents[2] / ".demo").absolute()
 BOLD, DIM, GREEN, RESET = (
     ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
 )
@@ -41,17 +48,16 @@ def show(text: str) -> None:
 
 def up() -> None:
     """The whole demo."""
-    with step("A Kubernetes node of its own on this machine"):
-        node = cluster.up(form="node", name=NAME)
-        product = installation.Installation(node, FOLDER)
-        show(product.kubectl("get", "nodes"))
-    with step("Our images, built without a registry and loaded into the node"):
-        product.load_images()
+    product = cluster_of_yours() if current.chosen() else cluster_of_its_own()
     with step("Redis, OpenBao (Vault's API) and a real embedding model behind two paid doors"):
         product.parts.start()
         product.parts.configure_vault()
+        if current.chosen():
+            elsewhere.mark_reviewer(product)
     with step("helm upgrade --install embedding-operator charts/embedding-operator"):
         product.install_chart()
+        if current.chosen():
+            elsewhere.mark(product)
     with step("kubectl apply -f examples/self-hosted/"):
         for name in ("namespace", "policy", "application"):
             product.apply_example(name)
@@ -68,6 +74,46 @@ def up() -> None:
         product.wait_for_status(lambda status: status.get("quota", {}).get("used", 0) > 0)
         show(product.kubectl("get", "embpol", "-n", "shop"))
     next_steps(product)
+
+
+def cluster_of_its_own() -> installation.Installation:
+    """A node on this machine, with our images."""
+    with step("A Kubernetes node of its own on this machine"):
+        node = cluster.up(form="node", name=NAME)
+        product = installation.Installation(node, FOLDER)
+        show(product.kubectl("get", "nodes"))
+    with step("Our images, built without a registry and loaded into the node"):
+        product.load_images()
+    return product
+
+
+def cluster_of_yours() -> installation.Installation:
+    """The cluster of the current context, which pulls our images from the named registry."""
+    with step(f"The cluster of the context {os.environ.get('CONTEXT', '')}"):
+        product = elsewhere.open_cluster(FOLDER)
+        show(product.kubectl("get", "nodes"))
+    return product
+
+
+def push() -> None:
+    """Build our images and push them to $REGISTRY, without TLS if $PLAIN_HTTP is set."""
+    registry = os.environ.get("REGISTRY", "").rstrip("/")
+    if not registry:
+        raise elsewhere.RefusedError("REGISTRY is not set: name the registry to push to")
+    tag = os.environ.get("TAG") or "dev"
+    with step(f"Our images, built and pushed to {registry}"):
+        for image in installation.IMAGES:
+            archive = images.build(image.name, file=image.dockerfile, context=installation.ROOT)
+            name, _, own_tag = image.name.rpartition("/")[2].partition(":")
+            ending = own_tag if image is installation.APPLICATION else tag
+            images.push(
+                archive,
+                image.name,
+                to=f"{registry}/{name}:{ending}",
+                login=os.environ.get("REGISTRY_LOGIN", ""),
+                plain_http=bool(os.environ.get("PLAIN_HTTP")),
+            )
+            show(f"{registry}/{name}:{ending}")
 
 
 def calls(product: installation.Installation) -> None:
@@ -138,19 +184,26 @@ def next_steps(product: installation.Installation) -> None:
 
 
 def down() -> None:
-    """Remove the cluster, the parts and their files."""
+    """Remove the cluster, the parts and their files; of a cluster of yours, what the demo made."""
     with step("Removing the demo"):
+        if elsewhere.is_up(FOLDER):
+            for left in elsewhere.remove(FOLDER):
+                show(f"left in the cluster: {left}")
+            installation.remove(FOLDER)
+            return
         installation.remove(FOLDER)
         cluster.down(NAME)
 
 
 def main() -> int:
-    """Run `up` or `down`; the exit code."""
+    """Run `up`, `down` or `push`; the exit code."""
     match sys.argv[1:]:
         case ["up"]:
             command = up
         case ["down"]:
             command = down
+        case ["push"]:
+            command = push
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -14,42 +14,25 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import kopf
 
 from embedding_contract import names
-from embedding_operator import errors, indexes, informers, metrics, settings, sidecars, vault
+from embedding_operator import errors, holder, informers, metrics, settings
 from embedding_operator.cli import alerts_verify, preview, sidecar_test
-from embedding_operator.controller import (
-    class_credentials,
-    injection_reconciler,
-    resync,
-    rollouts,
-    secret_values,
-)
-from embedding_operator.controller.class_reconciler import ClassReconciler
-from embedding_operator.controller.reconciler import Reconciler
-from embedding_operator.controller.redis_users import RedisUsers
-from embedding_operator.injection import (
-    admission_server,
-    injector,
-    skipped_pods,
-    webhook,
-    webhook_ca,
-)
+from embedding_operator.controller import injection_reconciler, workers
+from embedding_operator.election import holding
+from embedding_operator.injection import admission_server, skipped_pods, webhook, webhook_ca
 from embedding_operator.kube import client, events, kubeconfig
-from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.migration import command
-from embedding_operator.monitoring import monitor, prometheuses
-from embedding_operator.queues import workqueue
 from embedding_operator.serving import health, kopf_setup, listener, shutdown
 
 _LOG = logging.getLogger("embedding_operator")
 USAGE_EXIT = 2
-SYNC_POLL_SECONDS = 0.05
+FAULT_EXIT = 1
+_DEAF = "nothing arrives any more by the watch of {}"
 
 
 def main() -> int:
@@ -70,204 +53,135 @@ def main() -> int:
 def _run() -> int:
     try:
         chosen = settings.read(os.environ)
-        api = kubeconfig.connect()
-        injection_reconciler.check_served(api, is_needed=chosen.injects_by_policy)
+        # Without the Lease a replica writes by `free` only: the Lease itself, and events about pods
+        # that its webhook passed over.
+        free = kubeconfig.connect()
+        held = holding.Holding()
+        api = kubeconfig.connect(check=held.check)
+        injection_reconciler.check_served(free, is_needed=chosen.injects_by_policy)
     except (settings.InvalidSetting, errors.Denied) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - before there is a log
         return USAGE_EXIT
     _configure_logging(chosen.log_level)
     measured = metrics.Metrics()
-    # One namespace may use all workers but one.
-    queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
-        most_of_one=max(1, chosen.workers - 1)
-    )
-    index_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue(
-        most_of_one=max(1, chosen.workers - 1)
-    )
-    class_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
-    injection_queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
-    queues = (queue, index_queue, class_queue, injection_queue)
+    queues = workers.Queues.made(workers=chosen.workers)
     measured.watch_oldest(lambda: max(it.oldest_seconds() for it in queues))
     seen = informers.Caches(
         api,
-        queue=queue,
-        index_queue=index_queue,
-        class_queue=class_queue,
-        injection_queue=injection_queue if chosen.injects_by_policy else None,
+        queue=queues.policies,
+        index_queue=queues.indexes,
+        class_queue=queues.classes,
+        injection_queue=queues.injections if chosen.injects_by_policy else None,
         namespace=chosen.namespace,
         skipped=measured.skipped,
         watched=chosen.watch_namespaces,
     )
     for kind in seen.kinds:
         measured.watch_up(kind, partial(seen.hears, kind))
-    told = events.EventRecorder(objects=api)
-    store = _store(chosen, api, measured, queue, class_queue)
-    asked = sidecars.Prober(
-        asks=sidecars.Client(),
-        nudge=api.nudge,
-        changed=_told(queue, index_queue),
-        asked=measured.sidecar_asked,
-        period_seconds=chosen.resync_seconds,
-    )
-    asked.start()
-    selecting = prometheuses.Prometheuses(
-        # Without a right on the cluster they cannot be listed.
-        find=tuple if chosen.watch_namespaces else api.prometheuses,
-        labels_of=api.namespace_labels,
-    )
-    monitoring = monitor.Monitor(
-        chosen.monitoring,
-        changed=queue.add,
-        selecting=selecting,
-        observe=measured.monitoring_asked,
-    )
-    monitoring.start()
-    users = RedisUsers()
-    injections = injection_reconciler.InjectionReconciler(
-        objects=api,
-        seen=seen,
-        sidecar=_sidecar(chosen),
-        deadline_seconds=chosen.reconcile_deadline_seconds,
-    )
-    reconciler = Reconciler(
-        objects=api,
-        seen=seen,
-        store=store,
-        asked=asked,
-        events=told,
-        sidecar=_sidecar(chosen),
-        poll_seconds=chosen.vault.poll_seconds if chosen.vault else chosen.resync_seconds,
-        deadline_seconds=chosen.reconcile_deadline_seconds,
-        namespace=chosen.namespace,
-        drifted=measured.drifted,
-        restarts=rollouts.Rollouts(
-            objects=api,
-            seen=seen,
-            events=told,
-            namespaces=chosen.rollout_namespaces,
-            restarted=measured.restarted,
-        ),
-        guard=chosen.providers,
-        monitoring=monitoring,
-        additional_alerts=chosen.additional_alerts,
-        network=chosen.network,
-        users=users,
-        injections=injections if chosen.injects_by_policy else None,
-        selected_by=selecting.agreed_labels,
-        index_namespaces=chosen.vectors.namespaces,
-        covers=measured.uncovered,
-        retires=measured.retires,
-    )
-    index_reconciler = indexes.IndexReconciler(
-        objects=api,
-        seen=seen,
-        asked=asked,
-        events=told,
-        vectors=chosen.vectors,
-        deadline_seconds=chosen.reconcile_deadline_seconds,
-        drifted=measured.drifted,
-        guard=chosen.providers,
-    )
-    class_reconciler = ClassReconciler(
-        objects=api,
-        seen=seen,
-        credentials=class_credentials.ClassCredentials(
-            values=secret_values.SecretValues(objects=api, store=store), namespace=chosen.namespace
-        ),
-        deadline_seconds=chosen.reconcile_deadline_seconds,
-        users=users,
-    )
+        measured.watch_silence(kind, partial(seen.silent_seconds, kind))
+    led = holder.Holder(chosen, api=api, seen=seen, queues=queues, measured=measured)
+
+    def finish() -> None:
+        if led.end(within_seconds=shutdown.WORK_SECONDS):
+            held.release()
+
     stopping = threading.Event()
-    seen.start(stopping)
-    for keys, waiting, do in (
-        (seen.policies.keys, queue, reconciler),
-        (seen.indexes.keys, index_queue, index_reconciler),
-        (seen.classes.keys, class_queue, class_reconciler),
-        (seen.injected_namespaces, injection_queue, injections),
-    ):
-        counted = _measured(do, measured, queues)
-        _start(_reconcile, waiting, counted, chosen, keys=keys, seen=seen, stopping=stopping)
-    registry = kopf_setup.registry()
-    behaviour = kopf_setup.settings(sees_definitions=not chosen.watch_namespaces)
+    ending = shutdown.Ending(finish)
+    if chosen.leader_election:
+        held.elect(
+            objects=free,
+            namespace=chosen.namespace,
+            gained=led.start,
+            lost=lambda reason: ending.begin(code=FAULT_EXIT, reason=reason),
+        )
+    measured.watch_lease(lambda: held.is_held)
+    seen.start(stopping, deaf=lambda kind: ending.begin(code=FAULT_EXIT, reason=_DEAF.format(kind)))
     listening = threading.Event()
     live: tuple[health.Check, ...] = (
         lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
-        lambda: None if asked.is_running() else "the thread that asks sidecars has ended",
+        led.fault,
     )
-    _listen(
-        chosen,
-        measured,
-        queues,
-        live=live,
-        ready=(
-            lambda: injections.waits() if chosen.injects_by_policy else None,
-            lambda: (
-                None
-                if chosen.webhook is None or listening.is_set()
-                else "the webhook does not listen yet"
-            ),
+    ready: tuple[health.Check, ...] = (
+        led.waits,
+        lambda: (
+            None
+            if chosen.webhook is None or listening.is_set()
+            else "the webhook does not listen yet"
         ),
+        lambda: "the process ends" if ending.has_begun else None,
     )
+    _listen(chosen, measured, queues, live=live, ready=ready)
+    registry = kopf_setup.registry()
+    behaviour = kopf_setup.settings(sees_definitions=not chosen.watch_namespaces)
     if chosen.webhook is not None:
-        webhook.register(
-            registry,
-            webhook.Webhook(
-                seen=seen,
-                sidecar=_sidecar(chosen),
-                tells=skipped_pods.SkippedPods(events=told).start(),
-                counts=measured,
-            ),
+        skipped = skipped_pods.SkippedPods(events=events.EventRecorder(objects=free)).start()
+        hook = webhook.Webhook(
+            seen=seen, sidecar=holder.sidecar(chosen), tells=skipped, counts=measured
         )
+        webhook.register(registry, hook)
         webhook.serve(
             behaviour,
             port=chosen.webhook.port,
-            files=_files(chosen.webhook, chosen.namespace, api, stopping),
+            files=_files(
+                chosen.webhook,
+                chosen.namespace,
+                api,
+                stopping,
+                may_write=lambda: held.is_held,
+            ),
             is_ready=lambda: seen.synced,
             listens=listening.set,
+            is_ending=lambda: ending.has_begun,
         )
+    if chosen.leader_election:
+        _start(held.run, stopping)
+    else:
+        led.start()
     try:
-        asyncio.run(_serve(registry, behaviour, has_webhook=chosen.webhook is not None))
+        asyncio.run(_serve(registry, behaviour, ending, has_webhook=chosen.webhook is not None))
     finally:
         stopping.set()
         seen.close()
-        for waiting in queues:
-            waiting.close()
-        asked.close()
-        if store is not None:
-            store.close()
-    return 0
+        led.close()
+    return ending.code
 
 
 async def _serve(
-    registry: kopf.OperatorRegistry, behaviour: kopf.OperatorSettings, *, has_webhook: bool
+    registry: kopf.OperatorRegistry,
+    behaviour: kopf.OperatorSettings,
+    ending: shutdown.Ending,
+    *,
+    has_webhook: bool,
 ) -> None:
-    """Serve the webhook, if any, until a signal ends the process."""
+    """Serve the webhook, if any, until the process is to end."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
 
-    def end() -> None:
-        shutdown.end_in_time()
-        stop.set()
+    def take_signals() -> None:
+        loop.add_signal_handler(signal.SIGTERM, ending.begin)
+        loop.add_signal_handler(signal.SIGINT, partial(ending.begin, lingers=False))
 
-    async def take_signals(**_: object) -> None:
-        # Instead of kopf's own, which wait for hanging threads.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-
+    over = asyncio.wrap_future(ending.over)
     if not has_webhook:
-        await take_signals()
-        await stop.wait()
+        take_signals()
+        await over
         return
-    kopf.on.startup(registry=registry)(take_signals)
-    await kopf.operator(
-        registry=registry, settings=behaviour, standalone=True, clusterwide=True, stop_flag=stop
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=registry,
+        settings=behaviour,
+        standalone=True,
+        clusterwide=True,
+        stop_flag=over,
     )
+    # Only now are kopf's own set, which end without the work and wait for hanging threads.
+    take_signals()
+    await kopf.run_tasks(tasks, ignored=before)
 
 
 def _listen(
     chosen: settings.Settings,
     measured: metrics.Metrics,
-    queues: Sequence[workqueue.WorkQueue[ObjectKey]],
+    queues: workers.Queues,
     *,
     live: tuple[health.Check, ...],
     ready: tuple[health.Check, ...],
@@ -287,118 +201,35 @@ def _listen(
     listener.Listener(port=chosen.health_port, pages=pages, name="health").start()
 
 
-def _reconcile(
-    queue: workqueue.WorkQueue[ObjectKey],
-    do: Callable[[ObjectKey], float | None],
-    chosen: settings.Settings,
-    *,
-    keys: Callable[[], Sequence[ObjectKey]],
-    seen: informers.Caches,
-    stopping: threading.Event,
-) -> None:
-    """Reconcile and resync, once every informer is synced."""
-    while not seen.synced:
-        if stopping.wait(SYNC_POLL_SECONDS):
-            return
-    workqueue.work(queue, do, workers=chosen.workers)
-    resync.run(queue, keys, chosen.resync_seconds, stopping)
-
-
 def _start(do: Callable[..., None], *arguments: object, **named: object) -> None:
     threading.Thread(target=do, args=arguments, kwargs=named, daemon=True).start()
 
 
 def _files(
-    chosen: settings.Webhook, namespace: str, api: client.KubeClient, stopping: threading.Event
+    hook: settings.Webhook,
+    namespace: str,
+    api: client.KubeClient,
+    stopping: threading.Event,
+    *,
+    may_write: Callable[[], bool],
 ) -> admission_server.Files:
     """The webhook's certificate files: our own, which a thread renews, or mounted ones."""
-    if chosen.certificates != "own":
+    if hook.certificates != "own":
         return admission_server.Files(
-            certificate=chosen.certificate_directory / "tls.crt",
-            key=chosen.certificate_directory / "tls.key",
-            client_ca=chosen.client_ca,
+            certificate=hook.certificate_directory / "tls.crt",
+            key=hook.certificate_directory / "tls.key",
+            client_ca=hook.client_ca,
         )
     place = webhook_ca.Place(
         namespace=namespace,
-        secret=chosen.secret,
-        service=chosen.service,
-        configuration=chosen.configuration,
-        directory=chosen.certificate_directory,
+        secret=hook.secret,
+        service=hook.service,
+        configuration=hook.configuration,
+        directory=hook.certificate_directory,
     )
-    kept = webhook_ca.WebhookCA(objects=api, place=place)
+    kept = webhook_ca.WebhookCA(objects=api, place=place, may_write=may_write)
     _start(kept.run, stopping)
-    return admission_server.Files(
-        certificate=place.file, key=place.file, client_ca=chosen.client_ca
-    )
-
-
-def _measured(
-    do: Callable[[ObjectKey], float | None],
-    measured: metrics.Metrics,
-    queues: Sequence[workqueue.WorkQueue[ObjectKey]],
-) -> Callable[[ObjectKey], float | None]:
-    def run(key: ObjectKey) -> float | None:
-        started = time.monotonic()
-        result = "failed"
-        try:
-            again = do(key)
-            result = "ok"
-        finally:
-            measured.reconciled(result=result, seconds=time.monotonic() - started)
-            measured.queued(sum(map(len, queues)))
-        return again
-
-    return run
-
-
-def _told(
-    queue: workqueue.WorkQueue[ObjectKey], index_queue: workqueue.WorkQueue[ObjectKey]
-) -> Callable[[ObjectKey, float], None]:
-    """Queue the policy or the index whose pods have news."""
-
-    def tell(party: ObjectKey, after_seconds: float) -> None:
-        index = sidecars.index_of(party)
-        if index is None:
-            queue.add(party, after_seconds=after_seconds)
-        else:
-            index_queue.add(index, after_seconds=after_seconds)
-
-    return tell
-
-
-def _store(
-    chosen: settings.Settings,
-    api: client.KubeClient,
-    measured: metrics.Metrics,
-    queue: workqueue.WorkQueue[ObjectKey],
-    class_queue: workqueue.WorkQueue[ObjectKey],
-) -> vault.Poller | None:
-    """The poller of Vault, which queues policies and classes with news; None without a Vault."""
-    if chosen.vault is None:
-        return None
-
-    def changed(key: ObjectKey) -> None:
-        (queue if key.namespace else class_queue).add(key)
-
-    made = vault.connect(
-        settings=chosen.vault,
-        rules=chosen.rules,
-        tokens=api,
-        changed=changed,
-        observe=measured.vault_asked,
-    )
-    made.start()
-    return made
-
-
-def _sidecar(chosen: settings.Settings) -> injector.Sidecar:
-    return injector.Sidecar(
-        image=chosen.sidecar_image,
-        pull_policy=chosen.sidecar_image_pull_policy,
-        resources=chosen.sidecar_resources,
-        otel_endpoint=chosen.sidecar_otel_endpoint,
-        pull_secrets=chosen.pull_secrets,
-    )
+    return admission_server.Files(certificate=place.file, key=place.file, client_ca=hook.client_ca)
 
 
 def _configure_logging(level: str) -> None:

@@ -4,7 +4,8 @@
     ├── InvalidPolicy   no: the policy's author must change it; `path` names the field
     ├── Denied          no: an administrator must grant the permission in the message
     └── Unavailable     yes: something does not answer; not before `retry_after_seconds`
-        └── Conflict    yes, once the object is read anew: another writer was faster
+        ├── Conflict    yes, once the object is read anew: another writer was faster
+        └── NotHolder   yes, in the replica that holds the Lease: this one writes nothing
 
 A missing reference of a policy is not an exception but a `Problem`: the rest of the policy is still
 applied, and a condition reports it.
@@ -46,6 +47,13 @@ class Conflict(Unavailable):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="Conflict")
+
+
+class NotHolder(Unavailable):
+    """A write was not sent, as this replica does not hold the Lease."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="NotHolder")
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,15 @@ class Metrics:
         gauge = self._gauges["embedding_operator_watch_up"].labels(kind)
         gauge.set_function(lambda: float(is_up()))
 
+    def watch_silence(self, kind: str, silent_seconds: Callable[[], float]) -> None:
+        """Call `silent_seconds` at each scrape, for the watch of a kind, named by its plural."""
+        gauge = self._gauges["embedding_operator_watch_silent_seconds"].labels(kind)
+        gauge.set_function(silent_seconds)
+
+    def watch_lease(self, is_held: Callable[[], bool]) -> None:
+        """Call `is_held` at each scrape."""
+        self._gauges["embedding_operator_lease_held"].set_function(lambda: float(is_held()))
+
     def sidecar_asked(self, result: str) -> None:
         """Count a request to a sidecar."""
         self._counters["embedding_operator_sidecar_requests_total"].labels(result).inc()

@@ -65,12 +65,14 @@ class Settings:
     """
 
     namespace: str
+    leader_election: bool
     watch_namespaces: tuple[str, ...]
     pull_secrets: tuple[str, ...]
     sidecar_image: str
     sidecar_image_pull_policy: str
     sidecar_resources: Mapping[str, Any]
     sidecar_otel_endpoint: str | None
+    sidecar_resize: bool
     network: network.Network
     vectors: indexes.Vectors
     vault: vault.Settings | None
@@ -103,6 +105,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     by = of("INJECTION_BY", _one_of(*_INJECTED_BY), "webhook")
     return Settings(
         namespace=of("OPERATOR_NAMESPACE", _text, "embedding-system"),
+        leader_election=of("LEADER_ELECTION", _switch, default=True),
         watch_namespaces=of("WATCH_NAMESPACES", _sorted_names, ()),
         pull_secrets=of("IMAGE_PULL_SECRETS", _secret_names, ()),
         sidecar_image=of("SIDECAR_IMAGE", _text, "embedding-sidecar:latest"),
@@ -111,6 +114,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         ),
         sidecar_resources=of("SIDECAR_RESOURCES", _resources, _DEFAULT_RESOURCES),
         sidecar_otel_endpoint=of("SIDECAR_OTEL_ENDPOINT", _collector, None),
+        sidecar_resize=of("SIDECAR_RESIZE", _switch, default=True),
         network=network.Network(
             http=of("SIDECAR_PROXY_HTTP", _proxy, None),
             https=of("SIDECAR_PROXY_HTTPS", _proxy, None),

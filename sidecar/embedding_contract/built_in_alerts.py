@@ -345,6 +345,16 @@ OPERATOR: Final = (
         fault="the operator's right to watch a kind is taken away, or the API server is away",
     ),
     Alert(
+        key="operatorDeaf",
+        expr="max by (kind) (embedding_operator_watch_silent_seconds) > 180",
+        for_seconds=60,
+        severity="critical",
+        series="operator",
+        summary="The embedding operator's watch of {{ $labels.kind }} has been silent for minutes.",
+        description="Changes take effect only with the resync; ending the process did not help.",
+        fault="the API server, or a proxy before it, keeps watches open and sends nothing by them",
+    ),
+    Alert(
         key="operatorPodsMissed",
         expr="sum by (namespace) (embedding_operator_pods_uncovered) > 0",
         for_seconds=900,

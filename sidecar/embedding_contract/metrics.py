@@ -207,8 +207,17 @@ OPERATOR: Final = (
     ),
     _gauge("embedding_operator_queue_depth", "Policies waiting for a reconcile."),
     _gauge(
+        "embedding_operator_lease_held",
+        "1 in the replica that reconciles; the others answer the webhook only.",
+    ),
+    _gauge(
         "embedding_operator_watch_up",
         "1 while changes of this kind of object are heard of.",
+        labels=("kind",),
+    ),
+    _gauge(
+        "embedding_operator_watch_silent_seconds",
+        "Seconds since the watch of this kind brought anything; a bookmark comes every minute.",
         labels=("kind",),
     ),
     _gauge(

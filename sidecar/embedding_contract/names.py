@@ -16,6 +16,8 @@ INJECTION_NAME: Final = "injection"
 """The name of the one EmbeddingInjection of a namespace."""
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 FIELD_MANAGER: Final = "embedding-operator"
+LEASE: Final = "embedding-operator"
+"""The Lease in the operator's namespace by which one replica reconciles."""
 
 # 8484 answers the application on loopback; 8485 answers kubelet, Prometheus and the operator.
 API_PORT: Final = 8484
@@ -36,6 +38,8 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "embedding-operator"
 ANNOTATION_SIDECAR_HASH: Final = f"{GROUP}/sidecar-hash"
 """On a pod: the hash of the inputs its sidecar container was built from."""
+ANNOTATION_SIDECAR_SKIPPED: Final = f"{GROUP}/sidecar-skipped"
+"""The reason, in CamelCase, for which a pod was created without the sidecar of its policy."""
 ANNOTATION_NUDGE: Final = f"{GROUP}/nudge"
 """On a pod: changed through pods/status so that kubelet syncs its volumes at once."""
 ANNOTATION_RESTART: Final = f"{GROUP}/restart-on-secret-change"

@@ -12,7 +12,7 @@ from embedding_contract import built_in_alerts, names
 from embedding_operator import settings
 from embedding_operator.injection import admission_server, webhook
 from embedding_operator.monitoring import endpoints
-from tests.parts import helm, installation, roles
+from tests.parts import helm, installation, shipped_roles
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "embedding-operator"
@@ -29,7 +29,7 @@ NAMESPACED = {"mode": "namespaced", "namespaces": ["blog", "shop"], "webhook": P
 
 VARIANTS: dict[str, dict[str, typing.Any]] = {
     "as it comes": {},
-    "demo": installation.Installation.values(typing.cast("installation.Installation", None)),
+    "demo": installation.values(),
     "vault by token": {
         "vault": {
             "address": "https://vault.example.com",
@@ -204,7 +204,9 @@ def test_lint_finds_nothing():
         ({"webhook": {"certificates": "none"}}, "/webhook/certificates"),
         ({"webhook": {"timeoutSeconds": 60}}, "/webhook/timeoutSeconds"),
         ({"logLevel": "loud"}, "/logLevel"),
-        ({"replicas": 2}, "/replicas"),
+        ({"replicas": 0}, "/replicas"),
+        ({"leaderElection": {"enabled": False}}, "replicas: 2 needs leaderElection.enabled"),
+        ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
         ({"rollouts": {"namespaces": ["Shop"]}}, "/rollouts/namespaces/0"),
         ({"image": {"repository": ""}}, "/image/repository"),
         ({"vectors": {"enabled": True}}, "vectors.namespaces is needed"),
@@ -517,7 +519,7 @@ def test_only_cluster_administrators_write_platforms_providers(rendered):
 
 # --- injection
 
-SERVED = roles.INJECTS
+SERVED = shipped_roles.INJECTS
 BY_POLICY: list[dict[str, typing.Any]] = [
     {},
     {"injection": {"by": "policy"}},

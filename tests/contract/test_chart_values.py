@@ -170,8 +170,24 @@ def test_pair_that_cannot_work_is_refused_by_name(chosen, said):
     assert said in refusal(chosen)
 
 
-def test_parent_chart_passes_its_globals_and_its_condition():
-    render({"global": {"imageRegistry": "registry.example"}, "enabled": True})
+@pytest.mark.parametrize("enabled", [True, False])
+def test_parent_chart_has_it_or_not_by_its_condition(tmp_path, enabled):
+    dependency = {
+        "name": CHART.name,
+        "version": "0.1.0",
+        "condition": f"{CHART.name}.enabled",
+    }
+    about = {"apiVersion": "v2", "name": "parent", "version": "1.0.0"}
+    (tmp_path / "Chart.yaml").write_text(json.dumps({**about, "dependencies": [dependency]}))
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "charts" / CHART.name).symlink_to(CHART)
+    given = {CHART.name: {"enabled": enabled}, "global": {"imageRegistry": "registry.example"}}
+    text = helm.Helm()("template", "parent", str(tmp_path), "-f", "-", stdin=json.dumps(given))
+    found = [it for it in yaml.safe_load_all(text) if it]
+    assert [it["metadata"]["name"] for it in found if it["kind"] == "Deployment"] == (
+        ["parent-embedding-operator"] if enabled else []
+    )
+    assert bool(found) == enabled
 
 
 # --- names, labels, images
@@ -300,7 +316,8 @@ def test_service_monitor_finds_its_service_and_port():
 
 @pytest.mark.parametrize("name", ["of two namespaces", "of two namespaces with Vault and restarts"])
 def test_namespaced_operator_has_rights_in_its_namespaces_alone(name):
-    found = render(VARIANTS[name])
+    served = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+    found = render(VARIANTS[name], served)
     kinds = {it["kind"] for it in found if "namespace" not in it["metadata"]}
     assert kinds <= {"CustomResourceDefinition", "MutatingWebhookConfiguration"}
     bound = {
@@ -343,6 +360,14 @@ def test_helm_test_asks_pods_own_sidecar_without_any_right():
     space = one(found, "Namespace")["metadata"]
     assert space["name"] == policy["metadata"]["namespace"]
     assert space["labels"]["embedding.agenticverz.io/injection"] == "enabled"
+
+
+def test_helm_test_runs_in_namespace_that_is_there_if_one_is_named():
+    for chosen, name in (({"testNamespace": "shop"}, "shop"), (NAMESPACED, "blog")):
+        found = render(chosen)
+        assert "Namespace" not in {it["kind"] for it in found}
+        for kind in ("EmbeddingPolicy", "Job"):
+            assert one(found, kind)["metadata"]["namespace"] == name
 
 
 @pytest.mark.parametrize(

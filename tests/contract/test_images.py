@@ -42,6 +42,30 @@ def test_image_has_python_that_lock_file_is_tested_with(name):
     assert f"/python:{version}-" in base
 
 
+def test_base_is_pinned_by_digest_and_same_for_all():
+    bases = {
+        value.partition("=")[2]
+        for other in DOCKERFILES
+        for value in made_of(other, "ARG")
+        if value.startswith("BASE_IMAGE=")
+    }
+    assert len(bases) == 1
+    assert re.search(r"@sha256:[0-9a-f]{64}$", bases.pop())
+
+
+def test_release_uses_actions_by_commit():
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    used = re.findall(r"uses: (\S+)", text)
+    assert used
+    assert [it for it in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", it)] == []
+
+
+def test_release_checks_licences_before_it_pushes():
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    steps = [text.index(it) for it in ("python -m dev.sbom", "docker push", "cosign sign")]
+    assert steps == sorted(steps)
+
+
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_image_runs_as_numeric_user_that_is_not_root(name):
     assert made_of(name, "USER") == [str(fields.USER)]

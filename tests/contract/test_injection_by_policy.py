@@ -8,7 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from embedding_contract import names
-from embedding_operator.injection import expressions, fields, injector, selection, templates
+from embedding_operator.injection import (
+    expressions,
+    fields,
+    injector,
+    namespace_bounds,
+    selection,
+    templates,
+)
 from tests.parts import both_ways, injected_pods, pods
 from tests.parts.both_ways import WAYS, comparable
 
@@ -25,6 +32,18 @@ FULL = dataclasses.replace(
 )
 """A sidecar with all that the chart can say of it."""
 SIMPLE = injected_pods.pod(injected_pods.container())
+BOUNDS = {
+    name: namespace_bounds.Bounds(
+        limit_ranges=[
+            {
+                "apiVersion": "v1",
+                "kind": "LimitRange",
+                "spec": {"limits": [{"type": "Container", "max": {"memory": most}}]},
+            }
+        ]
+    )
+    for name, most in (("fitting", "200Mi"), ("tight", "64Mi"))
+}
 CONDITIONS = [it["name"] for it in expressions.match_conditions()]
 
 
@@ -83,6 +102,15 @@ def admission(api_server, hook, tmp_path_factory):
     add("any", ENABLED, [pods.POLICY], (*WAYS, "both", "alone"))
     add("some", ENABLED, injected_pods.POLICIES, WAYS, FULL)
     objects += both_ways.namespaces("bare-none", "none", ENABLED)
+    for name, bounds in BOUNDS.items():
+        objects += both_ways.namespaces(f"{name}-policy", "policy", ENABLED)
+        for found in bounds.limit_ranges:
+            objects.append({**found, "metadata": {"name": name, "namespace": f"{name}-policy"}})
+        objects.append(
+            both_ways.injection(
+                f"{name}-policy", [pods.POLICY], sidecar=pods.SIDECAR, within=bounds
+            )
+        )
     objects += both_ways.policy_objects(pods.SIDECAR.image)
     for condition in CONDITIONS:
         objects += both_ways.rules_alone(condition)
@@ -113,6 +141,20 @@ def test_pod_is_equal_by_both_ways(admission, name):
         return
     assert by_policy == by_webhook
     assert selection.carries_sidecar(by_policy) == (name in INJECTED)
+
+
+@pytest.mark.cluster
+def test_sidecar_is_as_large_as_limit_range_permits(admission):
+    made = admission.create("fitting-policy", SIMPLE)
+    assert made["spec"]["initContainers"][0]["resources"]["limits"]["memory"] == str(200 * 1024**2)
+
+
+@pytest.mark.cluster
+def test_pod_without_room_for_sidecar_is_created_with_note_of_why(admission):
+    made = admission.create("tight-policy", SIMPLE)
+    assert made["metadata"]["annotations"][names.ANNOTATION_SIDECAR_SKIPPED] == "LimitRange"
+    assert "initContainers" not in made["spec"]
+    assert "envFrom" not in made["spec"]["containers"][0]
 
 
 @pytest.mark.cluster

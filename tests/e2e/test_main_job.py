@@ -15,9 +15,9 @@ def new_text() -> str:
     return f"a text nobody embedded before: {uuid.uuid4()}"
 
 
-def model_vector(text: str) -> str:
+def model_vector(text: str, *, host: str) -> str:
     """What the model itself answers, as base64."""
-    url = f"http://127.0.0.1:{neighbours.PORTS['model']}/v1/embeddings"
+    url = f"http://{host}:{neighbours.PORTS['model']}/v1/embeddings"
     body = {"model": "multilingual-e5-small", "input": text, "encoding_format": "base64"}
     with urllib.request.urlopen(url, data=json.dumps(body).encode(), timeout=30) as answer:
         vector: str = json.load(answer)["data"][0]["embedding"]
@@ -33,7 +33,7 @@ def test_pod_carries_sidecar_first_and_is_counted(shop):
 
 def test_vectors_are_bit_for_bit_models_own(shop):
     for text in ("plain words", "Überraschung 日本語 🙂", new_text()):
-        assert shop.ask("vector", text).strip() == model_vector(text)
+        assert shop.ask("vector", text).strip() == model_vector(text, host=shop.parts.host)
 
 
 def test_second_call_reaches_no_provider(shop):
@@ -51,7 +51,7 @@ def test_new_text_is_answered_by_backup_while_primary_is_stopped(shop):
     shop.parts.stop_provider("primary")
     try:
         before = len(shop.parts.calls("backup"))
-        assert shop.ask("vector", text).strip() == model_vector(text)
+        assert shop.ask("vector", text).strip() == model_vector(text, host=shop.parts.host)
         assert len(shop.parts.calls("backup")) == before + 1
     finally:
         shop.parts.start_provider("primary")

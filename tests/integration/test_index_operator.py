@@ -10,7 +10,7 @@ import yaml
 
 from embedding_contract import document, index_document, index_report, names
 from embedding_operator.indexes import objects
-from tests.parts import answering, indexes, indexing, operating, roles
+from tests.parts import answering, indexes, indexing, operating, shipped_roles
 from tests.parts import vault as real
 from tests.parts.indexing import condition
 from tests.parts.installation import wait
@@ -31,7 +31,7 @@ def server(tmp_path_factory):
 def operator(tmp_path, api_server, namespace, server):
     made = operating.Operator(tmp_path, api_server.kubeconfig, server)
     made.environment["VECTORS_NAMESPACES"] = namespace
-    roles.grant_in(api_server, namespace)
+    shipped_roles.grant_in(api_server, namespace)
     api_server("label", "namespace", namespace, f"{names.LABEL_INJECTION}=enabled")
     try:
         made.start()

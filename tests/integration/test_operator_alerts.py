@@ -4,6 +4,7 @@ As the chart ships them, but for their patience.
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from embedding_contract import built_in_alerts, names
-from tests.parts import admitting, monitoring, operating, reconciling, relay, roles
+from tests.parts import admitting, monitoring, operating, reconciling, relay, shipped_roles
 from tests.parts import vault as real
 from tests.parts.kubectl import Kubectl
 
@@ -22,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "charts/embedding-operator/files/operator-alerts.yaml"
 WATCH_ENDED, PODS_MISSED = "EmbeddingOperatorWatchEnded", "EmbeddingOperatorPodsMissed"
 STUCK, STUCK_SECONDS = "EmbeddingOperatorReconcilesStuck", 120
+DEAF, DEAF_SECONDS = "EmbeddingOperatorDeaf", 180
+SEEN = 'embedding_operator_watch_silent_seconds{kind="namespaces"}'
+"""A kind in which a test can make news."""
 PATIENCE_SECONDS = 180
 
 
@@ -38,6 +42,8 @@ class Watched:
         for rule in (rule for group in groups for rule in group["rules"]):
             rule["for"] = "1s"
             rule["expr"] = rule["expr"].replace(f"> {STUCK_SECONDS}", "> 5")
+            if rule["alert"] == DEAF:
+                rule["expr"] = f"{SEEN} > 5"
         chain.prometheus.rules("operator", groups)
         chain.prometheus.targets([monitoring.Target(address=operator.metrics_address)])
         assert chain.prometheus.reload()
@@ -95,22 +101,45 @@ def watched(tmp_path: Path, api_server: Kubectl, hangs: Path) -> Iterator[Watche
 
 
 def test_every_alert_about_operator_is_caused_here():
-    assert {it.name for it in built_in_alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK}
+    assert {it.name for it in built_in_alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK, DEAF}
 
 
 @pytest.mark.refused
 @pytest.mark.timeout(600)
 def test_right_to_watch_that_is_taken_away_is_alert_until_it_is_given_back(watched, api_server):
     assert not watched.firing(WATCH_ENDED)
-    api_server("delete", "clusterrolebinding", roles.NAME)
+    api_server("delete", "clusterrolebinding", shipped_roles.NAME)
     watched.way.cut()  # a stream that is open goes on, for five minutes at most
     watched.chain.until(lambda: watched.firing(WATCH_ENDED), seconds=PATIENCE_SECONDS)
     kinds = {"pods", "namespaces", "configmaps", "secrets", names.PLURAL}
     watched.chain.until(lambda: {it["kind"] for it in watched.firing(WATCH_ENDED)} >= kinds)
     watched.until_held(WATCH_ENDED)
     assert watched.operator.healthy()  # a restart would not help
-    roles.grant(api_server)
+    shipped_roles.grant(api_server)
     watched.until_resolved(WATCH_ENDED)
+
+
+@pytest.mark.timeout(600)
+def test_watch_that_brings_nothing_is_alert_until_it_brings_something(
+    watched, api_server, namespace
+):
+    (rule,) = (it for it in built_in_alerts.OPERATOR if it.name == DEAF)
+    assert rule.expr == f"max by (kind) ({SEEN.partition('{')[0]}) > {DEAF_SECONDS}"
+    watched.way.freeze()
+    watched.chain.until(lambda: watched.firing(DEAF), seconds=PATIENCE_SECONDS)
+    watched.until_held(DEAF)
+    watched.way.thaw()
+
+    def news():
+        api_server("label", "namespace", namespace, f"news=at-{time.monotonic_ns()}", "--overwrite")
+        return not watched.firing(DEAF)
+
+    watched.chain.until(news, seconds=PATIENCE_SECONDS)
+    # No news in between, or it would fire again.
+    watched.chain.until(
+        lambda: news() and watched.chain.receiver.alerts(DEAF, status="resolved"),
+        seconds=PATIENCE_SECONDS,
+    )
 
 
 @pytest.mark.timeout(600)

@@ -10,7 +10,7 @@ import yaml
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import webhook_ca
-from tests.parts import charted, helm, roles, vault
+from tests.parts import charted, helm, shipped_roles, vault
 from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
@@ -52,7 +52,7 @@ def log(administrator, store, tmp_path_factory):
     install(administrator, store)
     operator = charted.Operator(administrator, tmp_path_factory.mktemp("operator"))
     try:
-        operator.start(RESYNC_SECONDS="2")
+        operator.start(RESYNC_SECONDS="2", LEADER_ELECTION="true")
         live(administrator, store, operator)
     finally:
         operator.stop()
@@ -172,6 +172,11 @@ def live(administrator, store, operator):
         lambda: names.ANNOTATION_NUDGE in administrator("get", "pods", "-n", SHOP, "-o", "yaml"),
         "a nudge",
     )
+    # Its running sidecar gets other resources.
+    resources = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    administrator.apply(policy(sidecar={"resources": resources}))
+    pods = ("pods", "-n", SHOP, "-o", "yaml")
+    seen(lambda: "memory: 512Mi" in administrator("get", *pods), "a resized sidecar")
     # A changed Secret restarts what reads it.
     kinds = ("Deployment", "StatefulSet", "DaemonSet")
     administrator.apply(*map(workload, kinds))
@@ -273,10 +278,11 @@ def test_operator_makes_tokens_of_its_own_accounts_only(
 
 
 def test_each_granted_right_is_used(log, administrator):
-    used = {it for entry in entries(log) for it in roles.grants(entry)}
+    used = {it for entry in entries(log) for it in shipped_roles.grants(entry)}
     given = [
         administrator.get("clusterrole", charted.NAME),
         administrator.get("role", charted.NAME, "-n", SYSTEM_NAMESPACE),
+        administrator.get("role", f"{charted.NAME}-lease", "-n", SYSTEM_NAMESPACE),
         administrator.get("role", f"{charted.NAME}-vectors", "-n", SHOP),
     ]
     granted = {
@@ -287,8 +293,8 @@ def test_each_granted_right_is_used(log, administrator):
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted - used == roles.TO_ADOPT
-    assert granted == roles.granted()
+    assert granted - used == shipped_roles.TO_ADOPT
+    assert granted == shipped_roles.granted()
 
 
 # --- who writes which field
@@ -300,12 +306,12 @@ def fields(found, at=()):
     if not inner:
         yield at
     for key, it in inner.items():
-        if not (at and at[-1].startswith("k:") and key in KEYS):
+        if not (at and at[-1].startswith("k:") and key in KEYS):  # each manager has the keys
             yield from fields(it, (*at, key))
 
 
 KEYS = ("f:name", "f:key", "f:containerPort", "f:port", "f:protocol", "f:mountPath")
-"""Fields by which items of a list are told apart: each manager of an item has them."""
+"""Fields by which items of a list are told apart."""
 
 
 def managers(administrator, found):
@@ -320,20 +326,31 @@ def managers(administrator, found):
     }
 
 
+def is_written(found, path):
+    """True if an object of the chart has a value where a field manager's path leads."""
+    for step in path:
+        kind, _, named = step.partition(":")
+        if kind == "k":
+            wanted = json.loads(named).items()
+            found = next((it for it in found if wanted <= it.items()), None)
+        else:
+            found = found.get(named)
+        if found is None:
+            return False
+    return True
+
+
 def test_chart_and_operator_write_no_field_both(log, administrator):
-    """Helm 4 applies server-side, and would get a conflict."""
+    """Helm 4 applies server-side, and would get a conflict; the operator's apply is forced."""
     manifest = helm.Helm(administrator.kubeconfig)(
         "get", "manifest", charted.NAME, "-n", SYSTEM_NAMESPACE
     )
-    shared, writers = {}, set()
+    shared, writers = [], set()
     for found in (it for it in yaml.safe_load_all(manifest) if it):
-        of = managers(administrator, found)
-        ours = {it for it in of if it.startswith(names.FIELD_MANAGER)}
-        writers |= {(found["kind"], it) for it in ours}
-        for name in ours:
-            both = of["helm"] & of[name]
-            if both:
-                shared[found["kind"], found["metadata"]["name"]] = both
-    assert shared == {}
+        for name, written in managers(administrator, found).items():
+            if name.startswith(names.FIELD_MANAGER):
+                writers.add((found["kind"], name))
+                shared += [(found["kind"], it) for it in written if is_written(found, it)]
+    assert shared == []
     # What the operator does write there: it was not looked past.
     assert writers == {("MutatingWebhookConfiguration", webhook_ca.FIELD_MANAGER)}

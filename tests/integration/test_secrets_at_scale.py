@@ -60,9 +60,8 @@ def test_unchanged_path_is_read_once_per_interval_and_not_written(synced):
     assert api.writes == {}
     done = operator.metric("embedding_operator_reconciles_total") - reconciles
     assert done > POLICIES
-    # Each Secret once a reconcile, and the policy's own; those at work when counting began apart.
-    assert api.counts["get secrets"] <= (estate.SECRETS_PER_POLICY + 1) * (done + WORKERS)
-    assert "list embeddingpolicies" not in api.counts  # they are watched
+    # Everything is watched: no reconcile reads again, or lists.
+    assert set(api.reads) <= {"get discovery"}
 
 
 def test_change_reaches_its_secret_and_every_secret_of_shared_path(synced):

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hvac
-import kubernetes
 import pytest
 
 from embedding_operator import vault
-from embedding_operator.kube import client
 from embedding_operator.vault import failures, reading, sessions
-from tests.parts import fault_proxy, kubectl
+from tests.parts import fault_proxy, kubectl, shipped_roles
 from tests.parts import vault as real
 
 pytestmark = pytest.mark.integration
@@ -467,8 +465,7 @@ def test_certificate_of_nobody_known_is_not_trusted(encrypted):
 
 @pytest.fixture
 def tokens(api_server: kubectl.Kubectl) -> CountedTokens:
-    connection = kubernetes.config.new_client_from_config(str(api_server.kubeconfig))
-    return CountedTokens(client.KubeClient(connection))
+    return CountedTokens(shipped_roles.connect(api_server.kubeconfig))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.render import secrets
 from embedding_operator.vault import access_rules
-from tests.parts import fault_proxy, kubectl, read_through, reconciling
+from tests.parts import fault_proxy, kubectl, read_through, reconciling, shipped_roles
 from tests.parts import vault as real
 from tests.parts.installation import wait
 
@@ -48,6 +48,7 @@ class World:
         self.server = server
         self.proxy = proxy
         self._objects = reconciling.connect(user.kubeconfig)
+        self._subject = shipped_roles.connect(user.kubeconfig)
         self._queue: workqueue.WorkQueue[ObjectKey] = workqueue.WorkQueue()
         self._threads = list[threading.Thread]()
         self._poller: vault.Poller | None = None
@@ -65,11 +66,11 @@ class World:
             rules=access_rules.parse(
                 [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}]
             ),
-            tokens=self._objects,
+            tokens=self._subject,
             changed=lambda policy: self._queue.add(ObjectKey(*policy)),
         )
         reconciler = Reconciler(
-            objects=self._objects,
+            objects=self._subject,
             seen=read_through.ReadThrough(self._objects),
             store=self._poller,
             asked=reconciling.Sidecars(),
@@ -79,7 +80,7 @@ class World:
             deadline_seconds=60,
             namespace="embedding-system",
             drifted=lambda _: None,
-            restarts=reconciling.no_restarts(self._objects),
+            restarts=reconciling.no_restarts(self._subject),
             monitoring=reconciling.no_monitoring(),
         )
         self._threads = self._poller.start() + workqueue.work(self._queue, reconciler, workers=1)

@@ -8,13 +8,13 @@ import urllib.request
 from typing import Any
 
 from embedding_contract import names
-from tests.parts import daemons, kubectl, ports, roles
+from tests.parts import daemons, kubectl, ports, shipped_roles
 from tests.parts.installation import SYSTEM_NAMESPACE
 
 SYSTEM = SYSTEM_NAMESPACE
-USER = roles.USER
+USER = shipped_roles.USER
 """The operator's name to the API server."""
-CONFIGURATION = roles.CONFIGURATION
+CONFIGURATION = shipped_roles.CONFIGURATION
 CONTAINER = {"name": "app", "image": "registry.example/app:1"}
 UNVERIFIED = ssl._create_unverified_context()
 
@@ -31,8 +31,10 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(roles.kubeconfig(api_server, folder)),
+            "KUBECONFIG": str(shipped_roles.kubeconfig(api_server, folder)),
             "OPERATOR_NAMESPACE": SYSTEM,
+            # As in operating.py.
+            "LEADER_ELECTION": "false",
             "WEBHOOK_CONFIGURATION": CONFIGURATION,
             "WEBHOOK_SERVICE": "webhook",
             "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),

@@ -28,11 +28,12 @@ from embedding_operator.injection import (
     embedding_injection,
     expressions,
     injector,
+    namespace_bounds,
     selection,
     skipped_pods,
     webhook,
 )
-from tests.parts import helm, kubectl, roles
+from tests.parts import helm, kubectl, shipped_roles
 from tests.parts.installation import ROOT
 
 WAYS = ("policy", "webhook")
@@ -90,7 +91,7 @@ def chart(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
     """The chart's objects for a server that has MutatingAdmissionPolicy."""
     text = helm.Helm()(
         *("template", "embedding-operator", str(ROOT / "charts" / "embedding-operator")),
-        *("-n", "embedding-system", f"--api-versions={roles.INJECTS}", "-f", "-"),
+        *("-n", "embedding-system", f"--api-versions={shipped_roles.INJECTS}", "-f", "-"),
         stdin=json.dumps(dict(values or {})),
     )
     return [found for found in yaml.safe_load_all(text) if found]
@@ -150,10 +151,15 @@ def namespaces(name: str, way: str, labels: Mapping[str, str]) -> list[dict[str,
 
 
 def injection(
-    name: str, policies: Iterable[Object], *, sidecar: injector.Sidecar
+    name: str,
+    policies: Iterable[Object],
+    *,
+    sidecar: injector.Sidecar,
+    within: namespace_bounds.Bounds = embedding_injection.UNBOUNDED,
 ) -> dict[str, Any]:
     """The EmbeddingInjection that the operator would write in this namespace."""
-    return embedding_injection.of(name, selection.candidates(policies), sidecar=sidecar)
+    candidates = selection.candidates(policies)
+    return embedding_injection.of(name, candidates, sidecar=sidecar, within=within)
 
 
 class Webhook:
@@ -179,6 +185,11 @@ class Webhook:
     def policies_of(self, namespace: str) -> list[dict[str, Any]]:
         """The policies of a namespace."""
         return [dict(it) for it in self.seen.get(namespace, ({}, ()))[1]]
+
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """None: tests of LimitRanges write them to the API server."""
+        _ = namespace
+        return namespace_bounds.Bounds()
 
     def server_version(self) -> tuple[int, int]:
         """The API server's."""

@@ -11,18 +11,18 @@ from typing import Any
 
 import yaml
 
-from tests.parts import daemons, helm, ports, roles
+from tests.parts import daemons, helm, ports, shipped_roles
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
 
 NAME = "embedding-operator"
-USER = roles.USER
+USER = shipped_roles.USER
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def install(asked: Kubectl, values: Mapping[str, Any]) -> None:
     """Install the chart, or upgrade it; where there is no node its pod never starts."""
-    roles.AUDIT.follow(asked.kubeconfig.parent / "log")
+    shipped_roles.AUDIT.follow(asked.kubeconfig.parent / "log")
     helm.Helm(asked.kubeconfig)(
         *("upgrade", "--install", NAME, str(ROOT / "charts" / NAME), "-n", SYSTEM_NAMESPACE),
         *("--create-namespace", "-f", "-"),
@@ -49,6 +49,8 @@ def environment(asked: Kubectl, folder: Path) -> dict[str, str]:
         "HEALTH_PORT": str(health),
         "METRICS_PORT": str(metrics),
         "WEBHOOK_CERTIFICATE_DIRECTORY": str(folder / "certificate"),
+        # One at a time; the Lease of one that was killed would keep the next one for 15 s.
+        "LEADER_ELECTION": "false",
     }
 
 

@@ -112,6 +112,9 @@ class Collection:
             raise errors.Unavailable("gone", reason="Expired")
         if fault == "refused":
             raise errors.Denied("refused")
+        if fault == "silent" and "watch" in asked:
+            yield Body(_nothing())
+            return
         if "watch" in asked:
             body = self._watch(int(asked["resourceVersion"]), fault)
         else:
@@ -155,6 +158,12 @@ class Collection:
 
 def _line(event: str, found: Object) -> bytes:
     return json.dumps({"type": event, "object": found}, separators=(",", ":")).encode() + b"\n"
+
+
+def _nothing() -> Iterator[bytes]:
+    """A stream whose time-out passes before its first byte."""
+    yield from ()
+    raise errors.Unavailable("silent", reason=client.STREAM_TIMED_OUT)
 
 
 def _pieces(body: bytes, cut: int | None) -> Iterator[bytes]:

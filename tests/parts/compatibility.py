@@ -89,6 +89,8 @@ class _Table:
     text: str
 
 
+_KUBERNETES = "\n## Kubernetes\n\n"
+"""Its section has a command of its own: `make kubernetes`."""
 _TABLES = {
     Section.CLIENTS: _Table(
         title="Clients",
@@ -143,6 +145,17 @@ def _lines(rows: list[Row]) -> Iterator[tuple[str, ...]]:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def kubernetes(page: str) -> str:
+    """The section about Kubernetes of a page, without its title; empty where there is none."""
+    return page.partition(_KUBERNETES)[2]
+
+
+def with_kubernetes(page: str, section: str) -> str:
+    """The page with this section about Kubernetes, which comes last."""
+    rest = page.partition(_KUBERNETES)[0]
+    return f"{rest}{_KUBERNETES}{section}" if section else rest
 
 
 def versions(text: str, section: Section) -> set[tuple[str, str, str]]:

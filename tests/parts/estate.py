@@ -55,6 +55,11 @@ class Asked:
         reads = ("get ", "list ", "watch ")
         return {what: it for what, it in self.counts.items() if not what.startswith(reads)}
 
+    @property
+    def reads(self) -> dict[str, int]:
+        """Those of an API server that read an object or list some."""
+        return {what: it for what, it in self.counts.items() if what.startswith(("get ", "list "))}
+
     def since(self, before: "Asked") -> "Asked":
         """What was asked after `before`."""
         grown = {key: it - before.counts.get(key, 0) for key, it in self.counts.items()}

@@ -11,7 +11,7 @@ from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import provider_guard
 from embedding_operator.status import config_in_force
-from tests.parts import kubectl, read_through, reconciling, roles
+from tests.parts import kubectl, read_through, reconciling, shipped_roles
 from tests.parts.reconciling import Events
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,8 +52,8 @@ class Indexing:
 
     def __init__(self, api: reconciling.Administrator, namespace: str) -> None:
         self.api = api
-        self.subject = roles.connect(api.kubeconfig)
-        roles.grant_in(kubectl.Kubectl(api.kubeconfig), namespace)
+        self.subject = shipped_roles.connect(api.kubeconfig)
+        shipped_roles.grant_in(kubectl.Kubectl(api.kubeconfig), namespace)
         self.namespace = namespace
         self.asks = Pods()
         self.events = Events()
@@ -72,7 +72,7 @@ class Indexing:
         """A new process, which remembers nothing; it writes by `api`, and reads by `reads`."""
         self._reconciler = IndexReconciler(
             objects=api or self.subject,
-            seen=read_through.ReadThrough(reads or self.api),
+            seen=read_through.ReadThrough(reads or self.api, subject=api or self.subject),
             asked=self.asks,
             events=self.events,
             vectors=self.vectors,

@@ -53,6 +53,7 @@ class World:
         self.class_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.injection_queue: WorkQueue[ObjectKey] = WorkQueue()
         self.skipped: list[str] = []
+        self.deaf: list[str] = []
         self.caches = wiring.Caches(
             self.api,
             queue=self.queue,

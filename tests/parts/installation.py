@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "self-hosted"
 VECTORS_EXAMPLE = ROOT / "examples" / "vectors"
 SYSTEM_NAMESPACE = "embedding-system"
+LOCAL = "localhost"
+"""The first part of images' names that no registry has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,21 @@ OPERATOR = Image("localhost/embedding-operator:dev", ROOT / "operator" / "Docker
 APPLICATION = Image(
     "localhost/example-application:1", ROOT / "examples" / "application" / "Dockerfile"
 )
+IMAGES = (SIDECAR, OPERATOR, VECTORS, APPLICATION)
 
 
 class Installation:
-    """One node with everything on it. `folder` keeps logs, keys and which processes run."""
+    """One node with everything on it. `folder` keeps logs, keys and which processes run.
 
-    def __init__(self, node: cluster.Cluster, folder: Path) -> None:
+    `registry` is the first part of our images' names, `tag` the last of the product's.
+    """
+
+    def __init__(
+        self, node: cluster.Cluster, folder: Path, *, registry: str = LOCAL, tag: str = "dev"
+    ) -> None:
         self.node = node
+        self.registry = registry
+        self.tag = tag
         self.parts = neighbours.Neighbours(node, folder)
         self.kubectl = kubectl.Kubectl(node.kubeconfig)
         self.helm = helm.Helm(node.kubeconfig)
@@ -55,7 +65,7 @@ class Installation:
 
     def load_images(self) -> None:
         """Build our images where they changed, and load them into the node."""
-        for image in (SIDECAR, OPERATOR, VECTORS, APPLICATION):
+        for image in IMAGES:
             archive = images.build(image.name, file=image.dockerfile, context=ROOT)
             images.load(archive, name=self.node.name)
 
@@ -73,39 +83,24 @@ class Installation:
 
     def values(self) -> dict[str, Any]:
         """The chart values of this installation."""
-        return {
-            "image": {"repository": "localhost/embedding-operator", "tag": "dev"},
-            "sidecarImage": {"repository": "localhost/embedding-sidecar", "tag": "dev"},
-            "vault": {
-                "address": "http://vault.platform.svc.cluster.local:8200",
-                "allowInsecureHTTP": True,
-                "pollSeconds": 2,
-                "allowed": [
-                    {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
-                    {
-                        "namespace": "integrations",
-                        "mount": "agenticverz",
-                        "path": "external-integrations",
-                    },
-                ],
-            },
-            "rollouts": {"enabled": True},
-        }
+        return values(registry=self.registry, tag=self.tag)
 
     def enable_vectors(self) -> None:
         """Upgrade it to run pods of indexes in the shop, which is there by now."""
         vectors = {
             "enabled": True,
             "namespaces": ["shop"],
-            "image": {"repository": "localhost/embedding-vectors", "tag": "dev"},
+            "image": _image("embedding-vectors", registry=self.registry, tag=self.tag),
         }
         self._upgrade({**self.values(), "vectors": vectors})
 
     # --- the user
 
     def apply_example(self, name: str) -> None:
-        """kubectl apply -f examples/self-hosted/NAME.yaml"""
-        self.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
+        """kubectl apply -f examples/self-hosted/NAME.yaml, with the image of this registry."""
+        text = (EXAMPLES / f"{name}.yaml").read_text(encoding="utf-8")
+        in_registry = f"image: {self.registry}/"
+        self.kubectl("apply", "-f", "-", stdin=text.replace(f"image: {LOCAL}/", in_registry))
 
     def fill_table(self, texts: Sequence[str]) -> None:
         """What the example of vectors has its database's owner do: a table, a role, its Secret."""
@@ -246,6 +241,32 @@ class Installation:
         if not found:
             raise AssertionError(f"the audit log names no user {user_prefix}*")
         return found
+
+
+def values(*, registry: str = LOCAL, tag: str = "dev") -> dict[str, Any]:
+    """The chart values of the demo and the node tests."""
+    return {
+        "image": _image("embedding-operator", registry=registry, tag=tag),
+        "sidecarImage": _image("embedding-sidecar", registry=registry, tag=tag),
+        "vault": {
+            "address": "http://vault.platform.svc.cluster.local:8200",
+            "allowInsecureHTTP": True,
+            "pollSeconds": 2,
+            "allowed": [
+                {"namespace": "shop", "mount": "secret", "path": "{{namespace}}/*"},
+                {
+                    "namespace": "integrations",
+                    "mount": "agenticverz",
+                    "path": "external-integrations",
+                },
+            ],
+        },
+        "rollouts": {"enabled": True},
+    }
+
+
+def _image(name: str, *, registry: str, tag: str) -> dict[str, str]:
+    return {"repository": f"{registry}/{name}", "tag": tag}
 
 
 def application_pod(

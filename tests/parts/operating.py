@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.parts import daemons, ports, roles, vault
+from tests.parts import daemons, ports, shipped_roles, vault
 from tests.parts.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,8 @@ class Operator:
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "KUBECONFIG": str(roles.kubeconfig(Kubectl(kubeconfig), folder)),
-            "WEBHOOK_CONFIGURATION": roles.CONFIGURATION,
+            "KUBECONFIG": str(shipped_roles.kubeconfig(Kubectl(kubeconfig), folder)),
+            "WEBHOOK_CONFIGURATION": shipped_roles.CONFIGURATION,
             "VAULT_ADDR": server.address,
             "VAULT_ALLOW_INSECURE_HTTP": "true",
             "VAULT_AUTH_METHOD": "token",
@@ -39,6 +39,8 @@ class Operator:
             "VAULT_POLL_SECONDS": "1",
             "VAULT_GUARD_FILE": str(rules),
             "RESYNC_SECONDS": "3600",
+            # One at a time; the Lease of one that was killed would keep the next one for 15 s.
+            "LEADER_ELECTION": "false",
             "HEALTH_PORT": str(self._health_port),
             "METRICS_PORT": str(metrics_port),
             "WEBHOOK_PORT": str(webhook_port),

@@ -7,8 +7,10 @@ from embedding_contract import names
 from embedding_operator.informers import objects, pod_objects, run_objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
-from embedding_operator.kube.kinds import Object, ObjectKey
+from embedding_operator.kube.current_reads import CurrentReads
+from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -16,8 +18,15 @@ ENDED = frozenset({"Succeeded", "Failed"})
 class ReadThrough(Caches):
     """As `informers.Caches` is read: objects as they are trimmed, and always up to date."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, *, subject: Any = None) -> None:
+        """The informers read as `api`, and reconciles read single objects as `subject`."""
         self._cluster = api
+        self._subject = subject or api
+        self.reads = CurrentReads(self._read)
+
+    def _read(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
+        found: Object | None = self._subject.get(kind, namespace, name)
+        return found
 
     def policy(self, namespace: str, name: str) -> Object | None:
         found = self._cluster.get(kinds.POLICY, namespace, name)
@@ -69,6 +78,16 @@ class ReadThrough(Caches):
 
     def workloads_of(self, kind: kinds.Kind, namespace: str) -> Iterator[Object]:
         yield from trimmed(self._cluster.find(kind, namespace), pod_objects.workload)
+
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        return namespace_bounds.Bounds(
+            limit_ranges=list(
+                trimmed(self._cluster.find(kinds.LIMIT_RANGE, namespace), objects.limit_range)
+            ),
+            quotas=list(
+                trimmed(self._cluster.find(kinds.RESOURCE_QUOTA, namespace), objects.quota)
+            ),
+        )
 
     def server_version(self) -> tuple[int, int]:
         found: tuple[int, int] = self._cluster.version()

@@ -24,7 +24,7 @@ from embedding_operator.policy import network, provider_guard
 from embedding_operator.sidecars import report
 from embedding_operator.status import config_in_force, quota_status
 from tests.fakes import secret_store
-from tests.parts import kubectl, read_through, roles
+from tests.parts import kubectl, read_through, shipped_roles
 
 SIDECAR = injector.Sidecar(image="sidecar:1", pull_policy="Never", resources={})
 SYSTEM = "embedding-system"
@@ -145,7 +145,7 @@ class Reconciling:
 
     def __init__(self, objects: Administrator, namespace: str) -> None:
         self.objects = objects
-        self.subject = roles.connect(objects.kubeconfig)
+        self.subject = shipped_roles.connect(objects.kubeconfig)
         self.namespace = namespace
         self.store = secret_store.Store()
         self.asks = Sidecars()
@@ -163,14 +163,12 @@ class Reconciling:
 
         It writes by `objects`, and its informers read by `reads`.
         """
-        seen = read_through.ReadThrough(reads or self.objects)
+        seen = read_through.ReadThrough(reads or self.objects, subject=objects or self.subject)
         self._classes = class_reconciler.ClassReconciler(
             objects=objects or self.subject,
             seen=seen,
             credentials=class_credentials.ClassCredentials(
-                values=secret_values.SecretValues(
-                    objects=objects or self.subject, store=self.store
-                ),
+                values=secret_values.SecretValues(reads=seen.reads, store=self.store),
                 namespace=SYSTEM,
             ),
             deadline_seconds=60,
@@ -244,9 +242,11 @@ class Reconciling:
         return self.now
 
 
-def injected(pod: Object, *, policy: str) -> Object:
-    """A pod as the webhook makes it."""
-    candidate = selection.Candidate(name=policy, created_at="", pod_selector={})
+def injected(pod: Object, *, policy: str, resources: Object | None = None) -> Object:
+    """A pod as the webhook makes it, with the sidecar's resources of a policy."""
+    candidate = selection.Candidate(
+        name=policy, created_at="", pod_selector={}, resources=resources
+    )
     return injector.inject(pod, sidecar=SIDECAR, candidate=candidate)
 
 

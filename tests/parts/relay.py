@@ -33,6 +33,10 @@ class Relay:
         """Accept connections, keep those that are open, and pass nothing on any more."""
         self._loop.call_soon_threadsafe(self._passing.clear)
 
+    def thaw(self) -> None:
+        """Pass everything on again, what was kept meanwhile too."""
+        self._loop.call_soon_threadsafe(self._passing.set)
+
     def cut(self) -> None:
         """End the connections that are open, as a server does that restarts."""
         self._loop.call_soon_threadsafe(self._cut)
@@ -68,7 +72,7 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._upstream)
         try:
-            with suppress(ConnectionError):
+            with suppress(OSError):  # a peer that has gone
                 await asyncio.gather(
                     self._pump(reader, back, kept=self._kept()), self._pump(there, writer)
                 )

@@ -60,3 +60,11 @@ def test_versions_in_locks_are_whole():
     for client in clients.CLIENTS:
         version = clients.locked(client)
         assert version is None or re.fullmatch(r"\d+(\.\d+)+", version)
+
+
+def test_section_of_kubernetes_survives_new_page():
+    old = compatibility.with_kubernetes("# What works\n", "a table\n")
+    assert compatibility.kubernetes(old) == "a table\n"
+    new = compatibility.with_kubernetes("# What works now\n", compatibility.kubernetes(old))
+    assert new == "# What works now\n\n## Kubernetes\n\na table\n"
+    assert compatibility.with_kubernetes("# What works\n", "") == "# What works\n"

@@ -26,6 +26,16 @@
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
+# What they leave for the sidecar of a new pod.
+- apiGroups: [""]
+  resources: [limitranges, resourcequotas]
+  verbs: [list, watch]
+{{- if .Values.sidecar.resize }}
+# Changes cpu and memory of running sidecars.
+- apiGroups: [""]
+  resources: [pods/resize]
+  verbs: [patch]
+{{- end }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

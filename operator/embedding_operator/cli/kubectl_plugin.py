@@ -3,6 +3,7 @@
 kubectl embedding status [NAME] [-n NS | -A]   show the status of policies
 kubectl embedding refresh NAME [-n NS]         read a policy's secrets from Vault again, now
 kubectl embedding alerts test NAME [-n NS]     send a test alert, and show the result
+kubectl embedding rollout [POLICY] [-n NS]     restart workloads whose pods lack today's sidecar
 kubectl embedding render FILE [--document]     show the objects of a policy
 kubectl embedding secrets migrate|verify ...   the same as `embedding-operator secrets`
 kubectl embedding cost [-n NS | -A] [--by ..]  show the cost of billed tokens
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.cli import alerts_test, preview, summary
+from embedding_operator.cli import alerts_test, preview, rollout, summary
 from embedding_operator.console import command as console
 from embedding_operator.kube import client, kinds, kubeconfig
 from embedding_operator.migration import command
@@ -45,6 +46,7 @@ def main() -> int:
     test = verbs.add_parser("test", parents=[where], help="send a test alert of a policy")
     test.add_argument("name", metavar="NAME")
     test.set_defaults(run=_asking(alerts_test.run))
+    rollout.add_to(commands, where=where, asking=_asking)
     preview.add_to(commands)
     command.add_to(commands)
     console.add_to(commands, where=where, asking=_asking)

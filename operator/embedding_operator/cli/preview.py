@@ -12,7 +12,7 @@ from embedding_contract import document, names
 from embedding_operator import errors
 from embedding_operator.policy import classes, crd_schema, policy
 from embedding_operator.policy.reference import Literal, Reference
-from embedding_operator.render import configmaps, monitoring, secrets
+from embedding_operator.render import configmaps, monitoring, secret_contents, secrets
 
 
 def add_to(commands: Any) -> None:
@@ -124,7 +124,11 @@ def _objects(wanted: policy.EmbeddingPolicy) -> list[dict[str, Any]]:
         where = f"{entry.mount}/{entry.path}"
         keys = entry.keys or {"*": "*"}
         held = {name: f"<key {key} of Vault path {where}>".encode() for key, name in keys.items()}
-        made.append(_readable(secrets.of(wanted, entry.name, held)))
+        if entry.templates is not None:
+            secret_contents.check(entry)
+            texts = {key: text.encode() for key, text in entry.templates.items()}
+            held = {**(held if entry.merges else {}), **texts}
+        made.append(_readable(secrets.of_entry(wanted, entry, held)))
     if wanted.alerts_enabled:
         made += monitoring.of(wanted, additional_allowed=True).objects
     return made

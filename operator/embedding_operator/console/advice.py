@@ -77,6 +77,7 @@ _BY_TYPE: Final[Mapping[str, str]] = MappingProxyType(
         "QuotaExact": "Give all pods one Redis with durable writes.",
         "Overlap": "Narrow the podSelector of one of the two policies.",
         "QuotaObserved": "Raise the named limits, or set spec.quota.mode to Enforce to hold them.",
+        "SidecarsResized": "Wait, or restart the pods with kubectl embedding rollout.",
         "ModelRetires": "Plan the change to another model before the named day (docs/models.md).",
     }
 )

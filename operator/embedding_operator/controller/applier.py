@@ -13,7 +13,7 @@ from typing import Final
 
 from embedding_contract import document, fingerprint, names, proof
 from embedding_operator import errors, sidecars
-from embedding_operator.controller import credentials
+from embedding_operator.controller import application_secrets, credentials
 from embedding_operator.controller.redis_users import RedisUsers
 from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
@@ -56,7 +56,6 @@ class _Notes:
 
     problems: list[errors.Problem] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
 
     def take(self, found: credentials.Found) -> None:
         self.problems += found.problems
@@ -92,7 +91,9 @@ class Applier:
         self._guard = guard
         self._credentials = found
         self._owned = kept
-        self._changing = changing
+        self._of_applications = application_secrets.ApplicationSecrets(
+            objects=objects, seen=seen, found=found, kept=kept, changing=changing
+        )
         self._additional_alerts = additional_alerts
         self._selected_by = selected_by
 
@@ -114,7 +115,7 @@ class Applier:
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
-        live = self._objects.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
         before = secrets.decode(live)
         try:
             self._guard.check(wanted)
@@ -141,9 +142,9 @@ class Applier:
         stale = made is None or isinstance(text, errors.Problem)
         if isinstance(text, errors.Problem):
             refused, text = refused or text, None
-        for entry in wanted.secrets:
-            self._apply_synced(wanted, entry, notes)
-        self._prune(wanted)
+        applied = self._of_applications.apply(wanted)
+        notes.problems += applied.problems
+        notes.pending += applied.pending
         told = monitoring.of(
             wanted,
             additional_allowed=self._additional_alerts,
@@ -166,7 +167,7 @@ class Applier:
             stale=stale,
             problems=tuple(notes.problems),
             pending=tuple(dict.fromkeys(notes.pending)),
-            deleted=tuple(notes.deleted),
+            deleted=applied.deleted,
             monitoring=problem,
             told=stand,
             alerts_refused=told.problems if wanted.alerts_enabled else (),
@@ -174,7 +175,7 @@ class Applier:
 
     def _ca_of(self, namespace: str, name: str) -> str | None:
         """The certificates in a ConfigMap."""
-        live = self._objects.get(kinds.CONFIG_MAP, namespace, name)
+        live = self._seen.reads.get(kinds.CONFIG_MAP, namespace, name)
         found: str | None = ((live or {}).get("data") or {}).get(CA_KEY)
         return found
 
@@ -250,7 +251,7 @@ class Applier:
     def withdraw(self, owner: ownership.Owner, usable: classes.Classes) -> None:
         """Remove the values of classes from the owned Secret of a policy that is not valid."""
         name = names.owned_secret(owner.name)
-        live = self._objects.get(kinds.SECRET, owner.namespace, name)
+        live = self._seen.reads.get(kinds.SECRET, owner.namespace, name)
         if live is None or not ownership.is_ours(live, owner):
             return
         held = secrets.decode(live)
@@ -277,47 +278,12 @@ class Applier:
         Where the owned Secret has a document key, one without its signature was edited since.
         """
         name = names.document_configmap(wanted.name)
-        live = self._objects.get(kinds.CONFIG_MAP, wanted.namespace, name)
+        live = self._seen.reads.get(kinds.CONFIG_MAP, wanted.namespace, name)
         text, key = _text(live), held.get(names.SECRET_DOCUMENT_KEY, b"").decode(errors="replace")
         if text is None or not key:
             return text
         signature = ((live or {}).get("data") or {}).get(names.DOCUMENT_SIGNATURE, "")
         return text if proof.is_document_signed(key, signature, text.encode()) else None
-
-    def _apply_synced(
-        self, wanted: policy.EmbeddingPolicy, entry: policy.SyncedSecret, notes: _Notes
-    ) -> None:
-        found = self._credentials.synced(wanted, entry)
-        notes.take(found)
-        if found.gone and entry.deletes:
-            self._owned.remove(wanted, secrets.of(wanted, entry.name, {}))
-            notes.deleted.append(entry.name)
-            return
-        if not found.values and not entry.keys:
-            return
-        live = self._objects.get(kinds.SECRET, wanted.namespace, entry.name)
-        # A key that cannot be read keeps its last good value, if the entry still names it.
-        named = set((entry.keys or {}).values())
-        kept = {key: it for key, it in secrets.decode(live).items() if key in named}
-        values = {**kept, **found.values}
-        if not values:
-            return
-        problem = _too_large(entry, values)
-        if problem is None:
-            is_ours = live is None or ownership.is_ours(live, wanted)
-            if is_ours and secrets.decode(live) != values:
-                self._changing(wanted.namespace)
-            _, problem = self._owned.ensure(
-                wanted, secrets.of(wanted, entry.name, values), live=live
-            )
-        notes.problems += [problem] if problem else []
-
-    def _prune(self, wanted: policy.EmbeddingPolicy) -> None:
-        """Delete our Secrets that the policy no longer lists."""
-        kept = {names.owned_secret(wanted.name), *(entry.name for entry in wanted.secrets)}
-        for name in self._seen.owned_secrets(wanted.namespace, wanted.name):
-            if name not in kept:
-                self._owned.remove(wanted, secrets.of(wanted, name, {}))
 
     def _apply_monitoring(
         self, wanted: policy.EmbeddingPolicy, told: monitoring.Monitoring
@@ -382,18 +348,6 @@ def _is_same(one: Object, other: Object) -> bool:
     """True if both name the same object of a namespace."""
     return bool(
         one["kind"] == other["kind"] and one["metadata"]["name"] == other["metadata"]["name"]
-    )
-
-
-def _too_large(entry: policy.SyncedSecret, values: Mapping[str, bytes]) -> errors.Problem | None:
-    size = sum(map(len, values.values()))
-    if size <= secrets.MAX_BYTES:
-        return None
-    largest = max(values, key=lambda key: len(values[key]))
-    return errors.Problem(
-        "SecretTooLarge",
-        f"{entry.name}: {entry.mount}/{entry.path} holds {size} bytes, most of them in key"
-        f" {largest}; a Secret holds at most {secrets.MAX_BYTES}",
     )
 
 

@@ -1,6 +1,5 @@
 """Resolve a policy's secret values: each is found, or a problem names it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,16 +9,15 @@ from embedding_operator import errors
 from embedding_operator.controller import secret_values
 from embedding_operator.controller.class_credentials import ClassCredentials
 from embedding_operator.controller.secret_values import SecretStore, SecretValues, Value
-from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.policy import policy, provider_guard
 from embedding_operator.policy.reference import ClassReference, VaultReference
+from embedding_operator.render import secret_contents
 from embedding_operator.status import secret_status
 from embedding_operator.vault import Address, Identity
 
 KEYS_SHOWN: Final = 5
-_DATA_KEY: Final = re.compile(r"(?=.{1,253}$)\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*")
-"""Valid keys of a Secret (IsConfigMapKey of k8s.io/apimachinery)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +41,12 @@ class Credentials:
     def __init__(
         self,
         *,
-        objects: KubeClient,
+        reads: CurrentReads,
         store: SecretStore | None,
         namespace: str,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
     ) -> None:
-        self._values = SecretValues(objects=objects, store=store)
+        self._values = SecretValues(reads=reads, store=store)
         self._of_classes = ClassCredentials(values=self._values, namespace=namespace)
         self._guard = guard
 
@@ -146,26 +144,8 @@ class Credentials:
                 pending=(str(address),) if known.pending else (),
                 gone=known.gone,
             )
-        found = known.values
-        keys = {key: key for key in found} if not entry.keys else entry.keys
-        missing = tuple(
-            errors.Problem("KeyMissing", f"there is no key {key} at {address}")
-            for key in keys
-            if key not in found
-        )
-        unusable = tuple(
-            errors.Problem(
-                "KeyUnusable", f"key {key} of {address} is not a valid key of a Secret; rename it"
-            )
-            for key, name in keys.items()
-            if not _DATA_KEY.fullmatch(name)
-        )
-        values = {
-            name: found[key]
-            for key, name in keys.items()
-            if key in found and _DATA_KEY.fullmatch(name)
-        }
-        return Found(values=values, problems=problems + missing + unusable)
+        content = secret_contents.of(entry, known.values, path=str(address))
+        return Found(values=content.values, problems=problems + content.problems)
 
 
 def _identity(wanted: policy.EmbeddingPolicy) -> Identity:

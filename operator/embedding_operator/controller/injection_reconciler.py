@@ -85,7 +85,9 @@ class InjectionReconciler:
             if found is not None:
                 self._objects.delete(found)
             return
-        wanted = embedding_injection.of(name, covering, sidecar=self._sidecar)
+        wanted = embedding_injection.of(
+            name, covering, sidecar=self._sidecar, within=self._seen.bounds_of(name)
+        )
         if found is None or found["digest"] != embedding_injection.digest(wanted["spec"]):
             self._objects.apply(wanted)
 

@@ -17,6 +17,7 @@ from embedding_operator.controller import (
     applier,
     credentials,
     injection_reconciler,
+    resizes,
     rollouts,
     secret_values,
 )
@@ -44,8 +45,9 @@ class Reconciler:
 
     `namespace` is the operator's. Pods of indexes run in `index_namespaces`. `covers` gets the
     number of pods of each policy without a sidecar; 0 while it is unknown. `retires` gets the ends
-    of each policy's models in Unix time, by provider and model. `deadline_seconds` bounds all calls
-    of one reconcile to the API server. With `injections` the API server injects, else the webhook.
+    of each policy's models in Unix time, by provider and model. `resize`: whether sidecars of
+    running pods get new resources. `deadline_seconds` bounds all calls of one reconcile to the API
+    server. With `injections` the API server injects, else the webhook.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Reconciler:
         restarts: rollouts.Rollouts,
         guard: provider_guard.ProviderGuard = provider_guard.OFF,
         monitoring: monitor.Monitor,
+        resize: bool = True,
         additional_alerts: bool = False,
         network: network.Network = network.Network(),  # noqa: B008 - frozen
         users: RedisUsers | None = None,
@@ -79,13 +82,13 @@ class Reconciler:
         self._guards = guard.verdict()
         self._seen = seen
         self._credentials = credentials.Credentials(
-            objects=objects, store=store, namespace=namespace, guard=guard
+            reads=seen.reads, store=store, namespace=namespace, guard=guard
         )
         self._applier = applier.Applier(
             objects=objects,
             seen=seen,
             found=self._credentials,
-            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, reads=seen.reads, drifted=drifted),
             changing=restarts.secret_changes,
             guard=guard,
             additional_alerts=additional_alerts,
@@ -96,6 +99,9 @@ class Reconciler:
         self._sidecars = asked
         self._events = events
         self._restarts = restarts
+        self._resizes = resizes.Resizes(
+            objects=objects, sidecar=sidecar, enabled=resize, clock=clock
+        )
         self._monitoring = monitoring
         self._index_namespaces = index_namespaces
         self._covers = covers
@@ -126,6 +132,7 @@ class Reconciler:
             self._applier.forget(key)
             self._credentials.forget(key)
             self._monitoring.forget(key)
+            self._resizes.forget(key)
             self._missing_since.pop(key, None)
             self._covers(key, 0)
             self._retires(key, {})
@@ -170,11 +177,18 @@ class Reconciler:
             previous=raw.get("status") or {},
             now=self._now(),
         )
-        facts = replace(facts, proofs=proof.conditions, alert_test=proof.alert_test)
+        resized = self._resize(raw, running)
+        facts = replace(
+            facts,
+            proofs=proof.conditions,
+            alert_test=proof.alert_test,
+            resizing=resized.problem,
+        )
         self._report(raw, wanted, facts)
         self._monitoring.reported(key)
         restarting = self._restarts.look(wanted.namespace) if wanted.secrets else None
-        times = (self._again(key, facts), restarting, proof.again_seconds)
+        again = self._again(key, facts)
+        times = (again, restarting, proof.again_seconds, resized.again_seconds)
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _indexes(self, wanted: policy.EmbeddingPolicy) -> Sequence[document.Index]:
@@ -183,6 +197,15 @@ class Reconciler:
             return ()
         found = self._seen.indexes_of(wanted.namespace, policy=wanted.name)
         return indexes.searchable(found)
+
+    def _resize(self, raw: Object, running: Sequence[Mapping[str, Any]]) -> resizes.Resized:
+        """Give running sidecars their resources."""
+        own = selection.candidates([raw])
+        if not own:
+            return resizes.Resized()
+        key = ObjectKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
+        version = self._seen.server_version()
+        return self._resizes.look(key, candidate=own[0], running=running, server_version=version)
 
     def _refresh(self, raw: Object, wanted: policy.EmbeddingPolicy) -> str | None:
         """Poll Vault at once if the annotation has changed since the last refresh."""

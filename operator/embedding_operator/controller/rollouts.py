@@ -129,7 +129,7 @@ class Rollouts:
         return {name: self._synced(namespace, name) for name in synced}
 
     def _synced(self, namespace: str, name: str) -> Object | None:
-        found = self._objects.get(kinds.SECRET, namespace, name)
+        found = self._seen.reads.get(kinds.SECRET, namespace, name)
         labels = found["metadata"].get("labels") or {} if found is not None else {}
         return found if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY else None
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
-from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import Object, ObjectKey
 from embedding_operator.policy.reference import Literal, SecretReference, VaultReference
 from embedding_operator.render import secrets
@@ -46,8 +46,8 @@ class Value:
 class SecretValues:
     """Reads Secrets of the cluster, and the last readings of Vault."""
 
-    def __init__(self, *, objects: KubeClient, store: SecretStore | None) -> None:
-        self._objects = objects
+    def __init__(self, *, reads: CurrentReads, store: SecretStore | None) -> None:
+        self._reads = reads
         self._store = store
 
     def follow(self, key: ObjectKey, addresses: Iterable[Address]) -> None:
@@ -93,7 +93,7 @@ class SecretValues:
         return Reading(problem=errors.Problem("VaultNotConfigured", message))
 
     def _from_secret(self, namespace: str, reference: SecretReference, refuses: Refuses) -> Value:
-        found = self._objects.get(kinds.SECRET, namespace, reference.name)
+        found = self._reads.get(kinds.SECRET, namespace, reference.name)
         if found is None:
             message = f"there is no Secret {reference.name} ({reference.key})"
             return Value(problems=(errors.Problem("SecretMissing", message),))

@@ -50,7 +50,7 @@ class IndexReconciler:
         self._guard = guard
         self._applier = applier.Applier(
             objects=objects,
-            kept=apply.ObjectApplier(objects=objects, drifted=drifted),
+            kept=apply.ObjectApplier(objects=objects, reads=seen.reads, drifted=drifted),
             vectors=vectors,
         )
         self._deadline_seconds = deadline_seconds
@@ -166,7 +166,7 @@ class IndexReconciler:
     def _database(self, index: EmbeddingIndex) -> errors.Problem | None:
         """The first missing Secret or key for the database connection; the pods wait for it."""
         for reference in self._references(index):
-            found = self._objects.get(kinds.SECRET, index.namespace, reference.name)
+            found = self._seen.reads.get(kinds.SECRET, index.namespace, reference.name)
             if found is None:
                 return errors.Problem("SecretMissing", f"There is no Secret {reference.name}.")
             if reference.key not in (found.get("data") or {}):
@@ -177,7 +177,7 @@ class IndexReconciler:
         """Refuse a target of an older index, and a Secret that may not be named."""
         refused = claims.taken(raw, self._seen.indexes_of(index.namespace))
         for reference in self._references(index) if refused is None else ():
-            found = self._objects.get(kinds.SECRET, index.namespace, reference.name)
+            found = self._seen.reads.get(kinds.SECRET, index.namespace, reference.name)
             if found is not None and refused is None:
                 refused = self._guard.secret_refusal(found, reference)
         if refused is not None:
@@ -234,7 +234,7 @@ class IndexReconciler:
 
     def _token(self, index: EmbeddingIndex) -> str:
         name = names.owned_secret(index.policy)
-        held = secrets.decode(self._objects.get(kinds.SECRET, index.namespace, name))
+        held = secrets.decode(self._seen.reads.get(kinds.SECRET, index.namespace, name))
         return held.get(names.SECRET_API_TOKEN, b"").decode(errors="replace")
 
     # --- say

@@ -16,6 +16,7 @@ from embedding_operator.informers import (
     sources,
     unread_namespaces,
 )
+from embedding_operator.informers.changes import WatchedChanges
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.live_reads import LiveReads
@@ -24,8 +25,10 @@ from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.store import Store
+from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from embedding_operator.queues import workqueue
 from embedding_operator.queues.workqueue import WorkQueue
@@ -66,6 +69,7 @@ class Caches:
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
+        self._deaf: Callable[[str], None] = lambda _: None
         self._threads: dict[Reflector, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
@@ -95,6 +99,16 @@ class Caches:
             changed=self._namespace_changed,
             skipped=self._counted(kinds.NAMESPACE),
         )
+        self.limit_ranges = Store(
+            objects.limit_range,
+            changed=self._bounds_changed,
+            skipped=self._counted(kinds.LIMIT_RANGE),
+        )
+        self.quotas = Store(
+            objects.quota,
+            changed=self._bounds_changed,
+            skipped=self._counted(kinds.RESOURCE_QUOTA),
+        )
         self.pods = Pods(
             self._pages(sources.PODS, pod_objects.pod),
             pod_objects.pod,
@@ -114,11 +128,16 @@ class Caches:
             ),
         )
         self._reflectors = self._all_reflectors()
+        self.reads = CurrentReads(
+            api.get,
+            changes=WatchedChanges(stores=self.owned, named=self._named_secrets, hears=self.hears),
+        )
 
     # --- run
 
-    def start(self, stopping: threading.Event) -> None:
-        """Watch until stopped."""
+    def start(self, stopping: threading.Event, *, deaf: Callable[[str], None]) -> None:
+        """Watch until stopped; `deaf` gets a kind whose streams have become silent."""
+        self._deaf = deaf
         workqueue.work(self._to_list, self._list_pods, workers=LISTING, name="list the pods")
         for reflector in self._reflectors:
             thread = threading.Thread(
@@ -141,7 +160,10 @@ class Caches:
     def synced(self) -> bool:
         """True once every store that a reconcile or the webhook reads is listed."""
         needed = [store for kind, store in self.owned.items() if kind not in sources.OPTIONAL]
-        stores = [self.policies, self.indexes, self.classes, self.namespaces, *needed]
+        stores = [
+            *(self.policies, self.indexes, self.classes, self.namespaces),
+            *(self.limit_ranges, self.quotas, *needed),
+        ]
         if self._injection_queue is not None:
             stores.append(self.injections)
         return self.pods.synced and all(it.synced for it in stores)
@@ -168,11 +190,20 @@ class Caches:
         heard = all(it.hears() for it in self._reflectors if it.name == kind)
         return heard and self.is_watching(kind)
 
+    def silent_seconds(self, kind: str) -> float:
+        """The time since the API server last said anything by the watch of a kind."""
+        return max(it.silent_seconds() for it in self._reflectors if it.name == kind)
+
     # --- read
 
     def policy(self, namespace: str, name: str) -> Object | None:
         """A policy with spec, status and the metadata in use."""
         return self.policies.get(namespace, name)
+
+    def start_round(self) -> list[ObjectKey]:
+        """All policies, for a resync; reads that no reconcile repeated in a round are forgotten."""
+        self.reads.next_round()
+        return self.policies.keys()
 
     def policies_of(self, namespace: str) -> list[Object]:
         """The outlines of a namespace's policies: pod selectors, names of Secrets, identities.
@@ -238,6 +269,13 @@ class Caches:
     def namespace(self, name: str) -> Object | None:
         """A namespace with its labels; `labelsUnknown` where they are too long to be stored."""
         return self.namespaces.get("", name)
+
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """The LimitRanges and ResourceQuotas of a namespace."""
+        return namespace_bounds.Bounds(
+            limit_ranges=[it.value() for it in self.limit_ranges.of(namespace)],
+            quotas=[it.value() for it in self.quotas.of(namespace)],
+        )
 
     def pods_of(self, namespace: str) -> list[Object] | None:
         """The live pods of a namespace that has a policy; None before they were listed."""
@@ -312,6 +350,8 @@ class Caches:
             (sources.INDEXES, objects.index, self.indexes),
             (sources.CLASSES, objects.provider_class, self.classes),
             (sources.NAMESPACES, objects.namespace, self.namespaces),
+            (sources.LIMIT_RANGES, objects.limit_range, self.limit_ranges),
+            (sources.QUOTAS, objects.quota, self.quotas),
             *(
                 [(sources.INJECTIONS, objects.injection, self.injections)]
                 if self._injection_queue is not None
@@ -364,7 +404,11 @@ class Caches:
             told=told,
             skipped=self._counted(source.kind),
             lock=self._lock,
+            deaf=self._falls_deaf,
         )
+
+    def _falls_deaf(self, name: str) -> None:
+        self._deaf(name)
 
     def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
         if reflector.name not in (sources.POLICIES.kind.plural, sources.INDEXES.kind.plural):
@@ -448,6 +492,12 @@ class Caches:
     def _queue_injection(self, namespace: str) -> None:
         if self._injection_queue is not None:
             self._injection_queue.add(ObjectKey(namespace, names.INJECTION_NAME))
+
+    def _bounds_changed(self, before: Kept | None, after: Kept | None) -> None:
+        """Queue the object that tells the API server which sidecar fits into new pods."""
+        seen = after or before
+        if seen is not None and self.policies.of(seen.namespace):
+            self._queue_injection(seen.namespace)
 
     def _injection_changed(self, before: Kept | None, after: Kept | None) -> None:
         """Queue the object, and the policies that are injected, or no longer, from now on."""

@@ -1,7 +1,8 @@
 """Changes of the Secrets that policies, indexes and provider classes name.
 
 A watch of metadata for all namespaces, or one for each. Secrets that nobody names are dropped while
-decoding, and none is stored: a reconcile reads the Secret by its name.
+decoding, and none is stored: a reconcile reads the Secret by its name, and again when `token` has
+changed.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,6 +38,16 @@ class NamedSecrets:
     def __init__(self, pages: Pages, readers: Iterable[Readers]) -> None:
         self._pages: Final = pages
         self._readers: Final = tuple(readers)
+        self._restarts = 0
+        self._changes: Final[dict[ObjectKey, int]] = {}
+        """Events of each Secret that a token was asked for."""
+
+    def token(self, namespace: str, name: str) -> tuple[int, int]:
+        """Another value after each change of a Secret that the watch has shown, or may have missed.
+
+        The first call has the Secret's events counted.
+        """
+        return self._restarts, self._changes.setdefault(ObjectKey(namespace, name), 0)
 
     def restart(self, scope: str | None = None) -> str:
         """The version to begin a new watch with, of one namespace or of all.
@@ -44,6 +55,7 @@ class NamedSecrets:
         Every reader is queued, as earlier changes were not seen.
         """
         version = self._pages.version(scope)
+        self._restarts += 1
         for readers in self._readers:
             for found in readers.store.all():
                 if found.reads and (scope is None or found.namespace == scope):
@@ -53,6 +65,8 @@ class NamedSecrets:
     def told(self, _: str, raw: msgspec.Raw) -> None:
         """Handle an event of the watch; msgspec.MsgspecError for an object of another form."""
         secret = objects.nothing(raw).key
+        if secret in self._changes:
+            self._changes[secret] += 1
         for readers in self._readers:
             for key in readers.naming(secret):
                 readers.queue(key)

@@ -380,6 +380,79 @@ def namespace(raw: msgspec.Raw) -> Kept:
     )
 
 
+class _BoundMeta(msgspec.Struct, rename="camel"):
+    name: str
+    namespace: str
+    resource_version: str = ""
+
+
+class _LimitItem(msgspec.Struct, rename="camel", omit_defaults=True):
+    type: str
+    max: dict[str, str] | None = None
+    min: dict[str, str] | None = None
+    default: dict[str, str] | None = None
+    default_request: dict[str, str] | None = None
+    max_limit_request_ratio: dict[str, str] | None = None
+
+
+class _LimitSpec(msgspec.Struct, omit_defaults=True):
+    limits: list[_LimitItem] | None = None
+
+
+class _LimitRange(msgspec.Struct):
+    metadata: _BoundMeta
+    spec: _LimitSpec = msgspec.field(default_factory=_LimitSpec)
+
+
+class _ScopeExpression(msgspec.Struct, rename="camel", omit_defaults=True):
+    scope_name: str
+    operator: str
+    values: list[str] | None = None
+
+
+class _ScopeSelector(msgspec.Struct, rename="camel", omit_defaults=True):
+    match_expressions: list[_ScopeExpression] | None = None
+
+
+class _QuotaSpec(msgspec.Struct, rename="camel", omit_defaults=True):
+    hard: dict[str, str] | None = None
+    scopes: list[str] | None = None
+    scope_selector: _ScopeSelector | None = None
+
+
+class _QuotaStatus(msgspec.Struct, omit_defaults=True):
+    hard: dict[str, str] | None = None
+    used: dict[str, str] | None = None
+
+
+class _Quota(msgspec.Struct):
+    metadata: _BoundMeta
+    spec: _QuotaSpec = msgspec.field(default_factory=_QuotaSpec)
+    status: _QuotaStatus = msgspec.field(default_factory=_QuotaStatus)
+
+
+def limit_range(raw: msgspec.Raw) -> Kept:
+    """A LimitRange: the fields that `namespace_bounds` uses; a longer one is not stored."""
+    return _bound(msgspec.json.decode(raw, type=_LimitRange))
+
+
+def quota(raw: msgspec.Raw) -> Kept:
+    """A ResourceQuota: the fields that `namespace_bounds` uses; a longer one is not stored."""
+    return _bound(msgspec.json.decode(raw, type=_Quota))
+
+
+def _bound(found: _LimitRange | _Quota) -> Kept:
+    meta = found.metadata
+    content = msgspec.json.encode(found)
+    return Kept(
+        namespace=meta.namespace,
+        name=meta.name,
+        version=meta.resource_version,
+        about=content,
+        content=content if len(content) <= FOREIGN_BYTES else None,
+    )
+
+
 class _Owner(msgspec.Struct, rename="camel"):
     name: str = ""
     kind: str = ""

@@ -19,9 +19,14 @@ VALUE_CHARACTERS: Final = 2_048
 """A longer variable is not stored."""
 
 
+_RESIZE: Final = "PodResize"
+_MESSAGE_CHARACTERS: Final = 256
+
+
 class _PodAnnotations(msgspec.Struct, omit_defaults=True):
     mirror: str | None = msgspec.field(default=None, name="kubernetes.io/config.mirror")
     sidecar_hash: str | None = msgspec.field(default=None, name=names.ANNOTATION_SIDECAR_HASH)
+    skipped: str | None = msgspec.field(default=None, name=names.ANNOTATION_SIDECAR_SKIPPED)
 
 
 class _PodMeta(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -29,6 +34,7 @@ class _PodMeta(msgspec.Struct, rename="camel", omit_defaults=True):
     namespace: str
     uid: str = ""
     resource_version: str = ""
+    generation: int = 0
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     labels: msgspec.Raw = NOTHING
@@ -46,10 +52,16 @@ class _Variable(msgspec.Struct, rename="camel", omit_defaults=True):
     value_from: dict[str, msgspec.Raw] | None = None
 
 
+class _Resources(msgspec.Struct, omit_defaults=True):
+    requests: dict[str, str | int | float] | None = None
+    limits: dict[str, str | int | float] | None = None
+
+
 class _Container(msgspec.Struct, rename="camel", omit_defaults=True):
     name: str
     ports: list[_Port] | None = None
     restart_policy: str | None = None
+    resources: _Resources | None = None
     env: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -72,6 +84,7 @@ class _PodSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     ephemeral_containers: list[_Container] | None = None
     volumes: list[_Volume] | None = None
     host_network: bool = False
+    resources: _Resources | None = None
     os: _Os | None = None
     node_selector: _NodeSelector | None = None
 
@@ -95,6 +108,14 @@ class _ContainerStatus(msgspec.Struct, rename="camel", omit_defaults=True):
     restart_count: int = 0
     started: bool | None = None
     state: _State | None = None
+    resources: _Resources | None = None
+
+
+class _PodCondition(msgspec.Struct, omit_defaults=True):
+    type: str = ""
+    status: str = ""
+    reason: str | None = None
+    message: str | None = None
 
 
 class _PodStatus(msgspec.Struct, omit_defaults=True):
@@ -107,6 +128,7 @@ class _PodStatus(msgspec.Struct, omit_defaults=True):
     init_container_statuses: list[_ContainerStatus] | None = msgspec.field(
         default=None, name="initContainerStatuses"
     )
+    conditions: list[_PodCondition] | None = None
 
 
 class _Pod(msgspec.Struct):
@@ -130,6 +152,7 @@ def pod(raw: msgspec.Raw) -> Kept:
         concerns = msgspec.json.decode(meta.labels, type=_Concerns)
         for container in (*(found.spec.containers or ()), *(found.spec.init_containers or ())):
             container.env = _environment(container.env)
+        _keep_resources(found, carries=bool(concerns.policy))
         encoded = msgspec.json.encode(found)
         content = encoded if len(encoded) <= POD_BYTES else None
     return Kept(
@@ -142,6 +165,22 @@ def pod(raw: msgspec.Raw) -> Kept:
         about=content,
         content=content,
     )
+
+
+def _keep_resources(found: _Pod, *, carries: bool) -> None:
+    """Keep what is needed to resize a sidecar; nothing of a pod that carries none."""
+    status = found.status
+    told = [it for it in status.conditions or () if it.type.startswith(_RESIZE) and carries]
+    for it in told:
+        it.message = None if it.message is None else it.message[:_MESSAGE_CHARACTERS]
+    status.conditions = told or None
+    for seen in (*(status.container_statuses or ()), *(status.init_container_statuses or ())):
+        if not carries or seen.name != names.CONTAINER:
+            seen.resources = None
+    if not carries:
+        found.spec.resources = None
+        for container in (*(found.spec.containers or ()), *(found.spec.init_containers or ())):
+            container.resources = None
 
 
 def _environment(

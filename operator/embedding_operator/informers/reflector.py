@@ -12,13 +12,18 @@ import msgspec
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
 from embedding_operator.informers.fifo_lock import FifoLock
+from embedding_operator.kube.client import STREAM_TIMED_OUT
 
 _LOG = logging.getLogger(__name__)
 
 SERVER_SECONDS: Final = 300
 """The requested duration of a stream."""
-STREAM_SECONDS: Final = SERVER_SECONDS + 10
-"""The time-out of a silent stream."""
+SILENT_SECONDS: Final = 75.0
+"""A stream without a line for so long is ended, and the kind is listed again. The heartbeat is the
+API server's: a bookmark a minute, also of a kind that does not change."""
+SILENT_STREAMS: Final = 2
+"""After so many silent streams in a row the process ends, if the kind was heard before: what the
+process has at fault may not outlive it. A kind never heard may be one without bookmarks."""
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
 """The longest time between two moves of a reflector: a page of a list, a line, or the end of a
 stream. One that has not moved for longer is stuck."""
@@ -52,7 +57,8 @@ class Reflector:
 
     `opening` is called before each stream. `relist` reads all objects, calls its argument after
     each page, and returns the version of the list. `told` gets the events after it. `skipped`
-    counts events that were too large or could not be decoded.
+    counts events that were too large or could not be decoded. `deaf` gets the name when its streams
+    have become silent, one after the other.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Reflector:
         lock: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
+        deaf: Callable[[str], None] = lambda _: None,
         namespace: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,6 +81,7 @@ class Reflector:
         self._source = source
         self._stream = stream
         self._opening = opening
+        self._deaf = deaf
         self._relist = relist
         self._told = told
         self._skipped = skipped
@@ -81,6 +89,9 @@ class Reflector:
         self._most_bytes = most_bytes
         self._clock = clock
         self._moved = clock()
+        self._heard_at = clock()
+        self._has_heard = False
+        self._silent_streams = 0
         self._version = ""
         self._has_skipped = False
         self._failures = 0
@@ -110,6 +121,10 @@ class Reflector:
         since = self._failing_since
         return since is None or self._clock() - since < UNHEARD_SECONDS
 
+    def silent_seconds(self) -> float:
+        """The time since the last line of a stream, or since the start."""
+        return self._clock() - self._heard_at
+
     def step(self) -> float:
         """List if needed, and watch one stream to its end; the seconds to wait then."""
         started = self._clock()
@@ -119,13 +134,14 @@ class Reflector:
             if not self._version:
                 self._has_skipped = False
                 self._version = self._relist(self.rest)
-            self._watch()
+            self._hear()
         except errors.OperatorError as error:
             # Only without an answer can the watch go on from its version.
             if not (isinstance(error, errors.Unavailable) and error.reason == "APIServerAway"):
                 self._version = ""
             if isinstance(error, errors.Unavailable) and error.reason == NOT_SERVED:
                 self._failing_since = None
+                self._heard_at = self._clock()  # there is nothing to hear
                 return _NOT_SERVED_SECONDS
             self._fails()
             return self._backoff(started, str(error))
@@ -139,6 +155,17 @@ class Reflector:
             # A skipped object may have been deleted since.
             self._version = ""
         return self._backoff(started, "")
+
+    def _hear(self) -> None:
+        """Watch one stream to its end, and count it if it has become silent."""
+        try:
+            self._watch()
+        except errors.Unavailable as error:
+            if error.reason == STREAM_TIMED_OUT:
+                self._silent_streams += 1
+                if self._has_heard and self._silent_streams >= SILENT_STREAMS:
+                    self._deaf(self.name)
+            raise
 
     def _fails(self) -> None:
         if self._failing_since is None:
@@ -167,12 +194,12 @@ class Reflector:
             self._namespace,
             query=query,
             accept=accept,
-            read_seconds=STREAM_SECONDS,
+            read_seconds=SILENT_SECONDS,
         ) as body:
             self._failing_since = None
 
             def holding(is_held: bool) -> None:  # noqa: FBT001 - its only argument
-                body.wait_at_most(pages.READ_SECONDS if is_held else STREAM_SECONDS)
+                body.wait_at_most(pages.READ_SECONDS if is_held else SILENT_SECONDS)
 
             self._read(
                 lines.split(body, most_bytes=self._most_bytes, lock=self._lock, holding=holding)
@@ -180,7 +207,8 @@ class Reflector:
 
     def _read(self, found: Iterable[bytearray | None]) -> None:
         for line in found:
-            self._moved = self._clock()
+            self._moved = self._heard_at = self._clock()
+            self._has_heard, self._silent_streams = True, 0
             if line is None:
                 self._skip()
                 continue

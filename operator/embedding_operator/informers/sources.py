@@ -18,6 +18,8 @@ INDEXES: Final = Source(kind=kinds.INDEX)
 CLASSES: Final = Source(kind=kinds.PROVIDER_CLASS)
 INJECTIONS: Final = Source(kind=kinds.INJECTION)
 NAMESPACES: Final = Source(kind=kinds.NAMESPACE, metadata_only=True)
+LIMIT_RANGES: Final = Source(kind=kinds.LIMIT_RANGE)
+QUOTAS: Final = Source(kind=kinds.RESOURCE_QUOTA)
 PODS: Final = Source(kind=kinds.POD, field_selector="status.phase!=Succeeded,status.phase!=Failed")
 """Pods that have not ended."""
 NAMED_SECRETS: Final = Source(kind=kinds.SECRET, metadata_only=True, called="named secrets")

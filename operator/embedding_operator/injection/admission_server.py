@@ -103,7 +103,8 @@ class Server:
     """Listens on a port of all addresses. Files that change are read again.
 
     `about` is called where clients prove that they are API servers, `listens` once connections are
-    accepted.
+    accepted. While `is_ending`, each answer closes its connection: the client's next one may lead
+    to another replica.
     """
 
     def __init__(
@@ -114,12 +115,14 @@ class Server:
         answer: Answer,
         about: About,
         listens: Callable[[], None] = lambda: None,
+        is_ending: Callable[[], bool] = lambda: False,
     ) -> None:
         self._port = port
         self._files = files
         self._answer = answer
         self._about = about
         self._listens = listens
+        self._is_ending = is_ending
         self._connections: dict[_Connection, None] = {}
         self._lock = FairLock()
 
@@ -219,7 +222,8 @@ class Server:
                     await _write(writer, parser, status=status, body=b"", closing=True)
                     return
             async with asyncio.timeout(REQUEST_SECONDS):
-                await _write(writer, parser, status=status, body=body, closing=False)
+                closing = self._is_ending()
+                await _write(writer, parser, status=status, body=body, closing=closing)
             connection.is_of_use, connection.used_at = True, loop.time()
             if parser.our_state is not h11.DONE:
                 return  # MUST_CLOSE: the client keeps no connection

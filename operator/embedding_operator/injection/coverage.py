@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, injector, selection
+from embedding_operator.injection import bypasses, injector, namespace_bounds, selection
 from embedding_operator.status import policy_status
 
 _LIVE_PHASES: Final = frozenset({"Pending", "Running"})
@@ -52,6 +52,8 @@ def of(
         if isinstance(decision, selection.Skipped):
             if decision.reason not in _NOT_WANTED:
                 missing.append(f"{pod['metadata']['name']} ({decision.reason})")
+        elif decision.candidate.name == name and (reason := _noted(pod)) is not None:
+            missing.append(f"{pod['metadata']['name']} ({reason})")
         elif decision.candidate.name == name:
             missing.append(str(pod["metadata"]["name"]))
             if _is_later(pod["metadata"].get("creationTimestamp"), than=covering_since):
@@ -72,6 +74,12 @@ def of(
         missed=tuple(sorted(missed)),
         lost_to=lost_to,
     )
+
+
+def _noted(pod: Object) -> str | None:
+    """The reason for which the webhook left a pod without a sidecar, as its annotation says."""
+    found = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_SIDECAR_SKIPPED)
+    return found if found in namespace_bounds.REASONS else None
 
 
 def _is_later(created_at: str | None, *, than: str | None) -> bool:

@@ -7,18 +7,23 @@ order of its own among objects that it reads as parameters.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import injector, resources, selection
+from embedding_operator.injection import injector, namespace_bounds, resources, selection
 
+UNBOUNDED: Final = namespace_bounds.Bounds()
 Object = Mapping[str, Any]
 
 
 def of(
-    namespace: str, candidates: Sequence[selection.Candidate], *, sidecar: injector.Sidecar
+    namespace: str,
+    candidates: Sequence[selection.Candidate],
+    *,
+    sidecar: injector.Sidecar,
+    within: namespace_bounds.Bounds = UNBOUNDED,
 ) -> dict[str, Any]:
-    """The object for the policies of a namespace."""
+    """The object for the policies of a namespace with these LimitRanges and ResourceQuotas."""
     return {
         "apiVersion": names.API_VERSION,
         "kind": names.INJECTION_KIND,
@@ -29,7 +34,7 @@ def of(
         },
         "spec": {
             "sidecar": _sidecar(sidecar),
-            "policies": [_policy(it, sidecar) for it in selection.by_age(candidates)],
+            "policies": [_policy(it, sidecar, within) for it in selection.by_age(candidates)],
         },
     }
 
@@ -67,27 +72,39 @@ def _sidecar(sidecar: injector.Sidecar) -> dict[str, Any]:
         "imagePullPolicy": sidecar.pull_policy,
         **({} if collector is None else {"otelEndpoint": collector}),
         **({"pullSecrets": list(sidecar.pull_secrets)} if sidecar.pull_secrets else {}),
-        **_amounts(sidecar.resources, sidecar),
+        **_written(_amounts(sidecar.resources, sidecar)),
     }
 
 
-def _policy(candidate: selection.Candidate, sidecar: injector.Sidecar) -> dict[str, Any]:
-    own = candidate.resources
+def _policy(
+    candidate: selection.Candidate, sidecar: injector.Sidecar, within: namespace_bounds.Bounds
+) -> dict[str, Any]:
+    amounts: Mapping[str, Object] = {}
+    if candidate.resources is not None or within != UNBOUNDED:
+        amounts = _amounts(injector.written(sidecar, candidate), sidecar)
+    fitted = {
+        name: namespace_bounds.fit_any(it, chart=sidecar.resources, bounds=within)
+        for name, it in amounts.items()
+    }
+    refused = [it for it in fitted.values() if isinstance(it, namespace_bounds.DoesNotFit)]
     return {
         "name": candidate.name,
         "hash": injector.sidecar_hash(sidecar, candidate),
         "podSelector": normal_selector(candidate.pod_selector),
         **({"identity": True} if candidate.has_identity else {}),
-        **({} if own is None else _amounts(own, sidecar)),
+        **({"skipped": refused[0].reason} if refused else _written(fitted)),
     }
 
 
-def _amounts(written: Object, sidecar: injector.Sidecar) -> dict[str, Any]:
+def _amounts(written: Object, sidecar: injector.Sidecar) -> dict[str, Object]:
     """The sidecar's resources in an ordinary pod, and in one of QoS class Guaranteed."""
-    fitting = {
+    return {
         "resources": resources.ordinary(written),
         "guaranteed": resources.guaranteed(written, chart=sidecar.resources),
     }
+
+
+def _written(fitting: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {
             kind: {resource: str(quantity) for resource, quantity in named.items()}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from embedding_contract import names
 from embedding_operator.injection import bypasses, fields, resources, selection
-from embedding_operator.injection.templates import express
+from embedding_operator.injection.templates import Term, express
 
 _LABELS: Final = "has(object.metadata.labels) ? object.metadata.labels : {}"
 _ANNOTATIONS: Final = "has(object.metadata.annotations) ? object.metadata.annotations : {}"
@@ -194,8 +194,17 @@ def mutation() -> str:
         *_of_metadata("labels", fields.LABELS, terms),
         *_of_metadata("annotations", fields.ANNOTATIONS, terms),
     ]
+    skipped = _of_metadata(
+        "annotations",
+        {names.ANNOTATION_SIDECAR_SKIPPED: Term("reason")},
+        {"reason": "variables.chosen.skipped"},
+    )
     # The environment first, by the indexes that the containers have before the sidecar is there.
-    return f"{' + '.join(environment)} + (variables.carries ? [] : {' + '.join(added)})"
+    return (
+        "!variables.carries && has(variables.chosen.skipped)"
+        f" ? {' + '.join(skipped)}"
+        f" : {' + '.join(environment)} + (variables.carries ? [] : {' + '.join(added)})"
+    )
 
 
 def _pull_secrets() -> list[str]:

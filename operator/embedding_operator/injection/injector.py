@@ -15,12 +15,24 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedding_contract import names
-from embedding_operator.injection import bypasses, fields, resources, selection, templates
+from embedding_operator.injection import (
+    bypasses,
+    fields,
+    namespace_bounds,
+    resizing,
+    resources,
+    selection,
+    templates,
+)
 
 Object = Mapping[str, Any]
 Pod = dict[str, Any]
 
 _HEX_DIGITS: Final = 16
+_UNBOUNDED: Final = namespace_bounds.Bounds()
+_HEX_DIGITS_OF_RESOURCES: Final = 8
+_CREATED: Final = 1
+"""The generation of a pod whose spec has not changed; older servers have none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +50,35 @@ class Sidecar:
     pull_secrets: tuple[str, ...] = ()
 
 
-def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Pod:
-    """The pod with the sidecar of this policy.
+def amounts(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    within: namespace_bounds.Bounds = _UNBOUNDED,
+) -> Object | namespace_bounds.DoesNotFit:
+    """The sidecar's requests and limits in a pod, as the namespace permits them, or why not."""
+    spec, chart = pod["spec"], sidecar.resources
+    fitted = resources.fit(written(sidecar, candidate), chart=chart, spec=spec)
+    return namespace_bounds.fit(fitted, chart=chart, spec=spec, bounds=within)
+
+
+def skip(pod: Object, *, reason: namespace_bounds.Reason) -> Pod:
+    """The pod with a note of why it has no sidecar; `coverage` reads it."""
+    metadata = dict(pod.get("metadata") or {})
+    annotations = metadata.get("annotations") or {}
+    metadata["annotations"] = {**annotations, names.ANNOTATION_SIDECAR_SKIPPED: reason}
+    return {**pod, "metadata": metadata}
+
+
+def inject(
+    pod: Object,
+    *,
+    sidecar: Sidecar,
+    candidate: selection.Candidate,
+    given: Object | None = None,
+) -> Pod:
+    """The pod with the sidecar of this policy; `given` are the requests and limits of `amounts`.
 
     A pod that has a sidecar keeps it, so that a second review changes nothing; a container that
     another webhook has added since gets the environment.
@@ -52,7 +91,9 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
     terms = _terms(
         sidecar,
         candidate,
-        amounts=resources.fit(written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        amounts=given
+        if given is not None
+        else resources.fit(written(sidecar, candidate), chart=sidecar.resources, spec=spec),
         is_root=_runs_as_root(spec),
     ) | {"hash": sidecar_hash(sidecar, candidate)}
     _give_environment(spec, policy=candidate.name)
@@ -66,22 +107,57 @@ def inject(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> 
 
 
 def sidecar_hash(sidecar: Sidecar, candidate: selection.Candidate) -> str:
-    """16 hexadecimal digits of the sidecar that a new pod would get.
+    """16 hexadecimal digits of the sidecar that a new pod would get, and 8 of its resources.
 
-    The hash is of an ordinary pod's container, without the differences between pods and without
-    the defaults of the API server.
+    The first are of an ordinary pod's container, without the differences between pods and without
+    the defaults of the API server. Resources can change in a running pod, and stand apart.
     """
-    terms = _terms(sidecar, candidate, amounts=written(sidecar, candidate), is_root=False)
+    terms = _terms(sidecar, candidate, amounts={}, is_root=False)
     plain = [templates.fill(it, terms) for it in (fields.SIDECAR, fields.VOLUMES)]
-    text = json.dumps([*plain, *sidecar.pull_secrets], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
+    digits = _digest([*plain, *sidecar.pull_secrets], _HEX_DIGITS)
+    return f"{digits}.{_digest(written(sidecar, candidate), _HEX_DIGITS_OF_RESOURCES)}"
+
+
+def _digest(value: Any, digits: int) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod with a sidecar would get another one today."""
+    """True if a pod with a sidecar would get another one today.
+
+    A sidecar of other resources that was resized since is none of these.
+    """
+    if shape(pod) != sidecar_hash(sidecar, candidate).partition(".")[0]:
+        return True
+    if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
+        return False
+    wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
+    return not resizing.is_as(resizing.seen(pod), wanted)
+
+
+def shape(pod: Object) -> str:
+    """The digits of a pod's sidecar that tell of all but its resources."""
+    return _hash(pod).partition(".")[0]
+
+
+def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
+    """True if a pod was created with the resources that new sidecars get, and not resized since."""
+    if pod["metadata"].get("generation", 0) > _CREATED:
+        return False
+    return _hash(pod).partition(".")[2] == sidecar_hash(sidecar, candidate).partition(".")[2]
+
+
+def wanted_resources(
+    pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate
+) -> dict[str, dict[str, Any]]:
+    """The requests and limits that the sidecar of this pod would get today."""
+    return resizing.wanted(written(sidecar, candidate), chart=sidecar.resources, pod=pod)
+
+
+def _hash(pod: Object) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.ANNOTATION_SIDECAR_HASH)
-    return found != sidecar_hash(sidecar, candidate)
+    return str(annotations.get(names.ANNOTATION_SIDECAR_HASH) or "")
 
 
 def is_bypassing(pod: Object, *, environment_since: str | None) -> bool:

@@ -24,6 +24,8 @@ Reason = Literal[
     "Windows",
     "NameTaken",
     "ServerTooOld",
+    "LimitRange",
+    "ResourceQuota",
 ]
 
 ENABLED: Final = "enabled"

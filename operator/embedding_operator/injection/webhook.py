@@ -15,7 +15,13 @@ from typing import Any, Final, Protocol
 import kopf
 import msgspec
 
-from embedding_operator.injection import admission_server, injector, log_limiter, selection
+from embedding_operator.injection import (
+    admission_server,
+    injector,
+    log_limiter,
+    namespace_bounds,
+    selection,
+)
 from embedding_operator.injection.skipped_pods import SkippedPods
 
 _LOG = logging.getLogger(__name__)
@@ -23,7 +29,14 @@ _LOG = logging.getLogger(__name__)
 HANDLER: Final = "inject"
 """The path of reviews."""
 REASONS_TOLD: Final = frozenset(
-    {"PolicyNotFound", "HostNetwork", "Windows", "NameTaken", "ServerTooOld"}
+    {
+        "PolicyNotFound",
+        "HostNetwork",
+        "Windows",
+        "NameTaken",
+        "ServerTooOld",
+        *namespace_bounds.REASONS,
+    }
 )
 """The reasons that contradict somebody's wish for a sidecar; the others were asked for."""
 NAMESPACE_CHARACTERS: Final = 63
@@ -40,6 +53,9 @@ class Seen(Protocol):
 
     def policies_of(self, namespace: str) -> list[dict[str, Any]]:
         """All policies of a namespace, without what only they themselves look at."""
+
+    def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        """The LimitRanges and ResourceQuotas of a namespace."""
 
     def server_version(self) -> tuple[int, int]:
         """Major and minor of the API server."""
@@ -95,11 +111,17 @@ class Webhook:
             among=selection.candidates(policies),
             server_version=self._seen.server_version(),
         )
+        if isinstance(decision, selection.Covered) and selection.carries_sidecar(pod):
+            self._counts.injected(result="kept", reason="")
+            return Answer(self._injected(pod, decision.candidate))
         if isinstance(decision, selection.Covered):
-            had = selection.carries_sidecar(pod)
-            result = injector.inject(pod, sidecar=self._sidecar, candidate=decision.candidate)
-            self._counts.injected(result="kept" if had else "injected", reason="")
-            return Answer(result)
+            wins, within = decision.candidate, self._seen.bounds_of(namespace)
+            given = injector.amounts(pod, sidecar=self._sidecar, candidate=wins, within=within)
+            if not isinstance(given, namespace_bounds.DoesNotFit):
+                self._counts.injected(result="injected", reason="")
+                return Answer(self._injected(pod, wins, given=given))
+            decision = selection.Skipped(given.reason, given.message, wins)
+            pod = injector.skip(pod, reason=given.reason)
         self._counts.injected(result="skipped", reason=decision.reason)
         if decision.reason not in REASONS_TOLD:
             return Answer(pod)
@@ -110,6 +132,11 @@ class Webhook:
                 next(named, found), pod=pod, reason=decision.reason, message=decision.message
             )
         return Answer(pod, (f"embedding-operator: no sidecar: {decision.message}",))
+
+    def _injected(
+        self, pod: Object, candidate: selection.Candidate, *, given: Object | None = None
+    ) -> Object:
+        return injector.inject(pod, sidecar=self._sidecar, candidate=candidate, given=given)
 
 
 def register(registry: kopf.OperatorRegistry, webhook: Webhook) -> None:
@@ -138,9 +165,11 @@ def serve(
     files: admission_server.Files,
     is_ready: Callable[[], bool],
     listens: Callable[[], None],
+    is_ending: Callable[[], bool],
 ) -> None:
     """Have kopf answer on this port, once the files exist and `is_ready`; then call `listens`.
 
+    While `is_ending`, each answer closes its connection.
     The chart has the webhook configuration, as kopf's own has no selectors.
     """
 
@@ -149,7 +178,12 @@ def serve(
         while not (files.are_there() and is_ready()):  # noqa: ASYNC110 - see above
             await asyncio.sleep(admission_server.START_SECONDS)
         server = admission_server.Server(
-            port=port, files=files, answer=_reviewing(answer), about=namespace_of, listens=listens
+            port=port,
+            files=files,
+            answer=_reviewing(answer),
+            about=namespace_of,
+            listens=listens,
+            is_ending=is_ending,
         )
         yield kopf.WebhookClientConfig(url=f"https://localhost:{port}")
         await server.run()

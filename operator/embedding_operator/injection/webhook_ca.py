@@ -1,7 +1,7 @@
 """The webhook's CA: a Secret, a file, and the caBundle in the webhook's configuration.
 
-The first replica writes the Secret and the others read it, by resourceVersion, so replicas agree.
-All three are checked at the start and every minute: an upgrade of the chart may remove the
+The replica that holds the Lease writes the Secret and the configuration; the others read the
+Secret. All three are checked at the start and every minute: an upgrade of the chart may remove the
 caBundle, and an API server that cannot call the webhook creates pods without sidecars.
 """
 
@@ -25,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.2
+"""Between looks at a Secret that the holder of the Lease has not written yet."""
+_NOT_WRITTEN: Final = "NotWritten"
 FIELD_MANAGER: Final = "embedding-operator-webhook"
 _ATTEMPTS: Final = 5
 _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
@@ -60,21 +63,26 @@ class WebhookCA:
         *,
         objects: KubeClient,
         place: Place,
+        may_write: Callable[[], bool],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._objects = objects
         self._place = place
+        self._may_write = may_write
         self._clock = clock
 
     def check(self) -> None:
-        """Check and repair all three.
+        """Check and repair all three; without the right to write only the file.
 
         Raises:
-            errors.OperatorError: the API server does not answer or refuses.
+            errors.OperatorError: the API server does not answer or refuses, or the Secret is not
+                there and only another replica may make it.
         """
-        bundle = self._bundle()
+        may_write = self._may_write()
+        bundle = self._bundle() if may_write else self._stored()
         self._write(bundle)
-        self._tell(bundle)
+        if may_write:
+            self._tell(bundle)
 
     def run(self, stopping: threading.Event) -> None:
         """Check every minute until stopped, and sooner after a failure.
@@ -86,6 +94,11 @@ class WebhookCA:
             said = ""
             try:
                 self.check()
+            except errors.Unavailable as error:
+                if error.reason == _NOT_WRITTEN:  # as at the start of the first replicas
+                    stopping.wait(LOOK_SECONDS)
+                    continue
+                said = str(error)
             except (errors.OperatorError, OSError) as error:  # OSError: no space for the file
                 said = str(error)
             except Exception as error:  # noqa: BLE001 - no bug may end this thread
@@ -95,6 +108,17 @@ class WebhookCA:
                 _LOG.warning("the API server may not trust the webhook: %s", said)
             told = said
             stopping.wait(RETRY_SECONDS if said else CHECK_SECONDS)
+
+    def _stored(self) -> certificates.Bundle:
+        """The bundle in the Secret as it is."""
+        place = self._place
+        found = _read(self._objects.get(kinds.SECRET, place.namespace, place.secret))
+        if found is None:
+            raise errors.Unavailable(
+                f"the replica that holds the Lease has not written the Secret {place.secret} yet",
+                reason=_NOT_WRITTEN,
+            )
+        return found
 
     def _bundle(self) -> certificates.Bundle:
         """The bundle in the Secret, renewed if due."""

@@ -5,10 +5,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.errors import Problem
 from embedding_operator.kube import kinds, ownership, quantities
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import Owner
 
@@ -20,8 +22,11 @@ QUANTITIES: Final = frozenset({"cpu", "memory"})
 class ObjectApplier:
     """Applies the objects of all owners; `drifted` gets the kind of each one repaired."""
 
-    def __init__(self, *, objects: KubeClient, drifted: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, objects: KubeClient, reads: CurrentReads, drifted: Callable[[str], None]
+    ) -> None:
         self._objects = objects
+        self._reads = reads
         self._drifted = drifted
         self._applied: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
 
@@ -51,18 +56,14 @@ class ObjectApplier:
 
     def ensure_read(self, owner: Owner, desired: Object) -> tuple[Object | None, Problem | None]:
         """Read the object, and ensure it."""
-        return self.ensure(owner, desired, live=self._read(desired))
-
-    def _read(self, wanted: Object) -> Object | None:
-        metadata = wanted["metadata"]
-        kind = kinds.KINDS[wanted["kind"]]
-        return self._objects.get(kind, metadata["namespace"], metadata["name"])
+        return self.ensure(owner, desired, live=self._reads.get(*_place(desired)))
 
     def _write(self, desired: Object) -> Object:
         live = self._objects.apply(desired)
         foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
         if foreign and "data" in desired:
             live = self._objects.remove_keys(desired, foreign)
+        self._reads.wrote(live)
         return live
 
     def forget(self, kind: str, namespace: str, name: str) -> None:
@@ -71,11 +72,16 @@ class ObjectApplier:
 
     def remove(self, owner: Owner, unwanted: Object) -> None:
         """Delete an object that the owner no longer wants, if it is there and ours."""
-        live = self._read(unwanted)
+        live = self._reads.get_ours(*_place(unwanted))
         if live is not None and ownership.is_ours(live, owner):
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})
         applied.pop((unwanted["kind"], unwanted["metadata"]["name"]), None)
+
+
+def _place(found: Object) -> tuple[kinds.Kind, str, str]:
+    metadata = found["metadata"]
+    return kinds.KINDS[found["kind"]], metadata["namespace"], metadata["name"]
 
 
 def _key(owner: Owner) -> tuple[str, str, str]:
@@ -83,10 +89,25 @@ def _key(owner: Owner) -> tuple[str, str, str]:
 
 
 def _is_as_desired(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
-    """True if `live` has every desired field, and no other data."""
+    """True if `live` has every desired field, no other data, and no label that was ours before."""
+    if _no_longer_wanted(live["metadata"], desired["metadata"]):
+        return False
     if "data" in desired and (live.get("data") or {}) != desired["data"]:
         return False
     return _contains(live, desired, filled=desired["kind"] in DEFAULTED)
+
+
+def _no_longer_wanted(live: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
+    """True if labels or annotations of an earlier apply of ours are not desired any more."""
+    for entry in live.get("managedFields") or ():
+        if (entry.get("manager"), entry.get("operation")) != (names.FIELD_MANAGER, "Apply"):
+            continue
+        ours = (entry.get("fieldsV1") or {}).get("f:metadata") or {}
+        for kind in ("labels", "annotations"):
+            held = {key.removeprefix("f:") for key in ours.get(f"f:{kind}") or {} if key != "."}
+            if held - (desired.get(kind) or {}).keys():
+                return True
+    return False
 
 
 def _contains(live: Any, desired: Any, *, filled: bool) -> bool:

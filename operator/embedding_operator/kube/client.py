@@ -12,7 +12,7 @@ import urllib3
 
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.kube import api_errors, deadline, kinds
+from embedding_operator.kube import api_errors, deadline, fence, kinds
 from embedding_operator.kube.kinds import Object
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
@@ -23,8 +23,11 @@ DISCOVERY_SECONDS: Final = 30.0
 PROXIED_BYTES: Final = 4 * 1024 * 1024
 PROXIED_SECONDS: Final = 10.0
 _MERGE: Final = "application/merge-patch+json"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
+STREAM_TIMED_OUT: Final = "StreamTimedOut"
+"""The reason of a stream that was open and sent nothing for its time-out."""
 
 
 class Body:
@@ -50,13 +53,18 @@ class Body:
 
 
 class KubeClient:
-    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable."""
+    """Calls to one API server. Every method raises errors.Denied or errors.Unavailable.
 
-    def __init__(self, client: Any) -> None:
+    `check` is called just before each write is sent, on its connection, and raises to forbid it.
+    """
+
+    def __init__(self, client: Any, *, check: fence.Check | None = None) -> None:
         # By default urllib3 makes each call up to four times, and sleeps for a Retry-After. Here
         # a call has one time-out, and the queue retries.
         client.configuration.retries = False
         client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
+        if check is not None:
+            fence.put_before(client.rest_client.pool_manager, check)
         self._client = client
         self._served: dict[kinds.Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
@@ -108,6 +116,16 @@ class KubeClient:
     def create(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
         """Create an object; errors.Conflict where it exists."""
         return self._found(self._call("POST", kind.path(namespace), body), f"create {kind.plural}")
+
+    def dry_run(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
+        """Create an object without storing it: as it would be after admission.
+
+        errors.Denied where the API server would refuse it.
+        """
+        query = [("dryRun", "All")]
+        return self._found(
+            self._call("POST", kind.path(namespace), body, query=query), f"create {kind.plural}"
+        )
 
     def replace(self, kind: kinds.Kind, namespace: str | None, body: Object) -> Object:
         """Replace an object as it was read; errors.Conflict where it has changed since."""
@@ -165,10 +183,35 @@ class KubeClient:
         status, body = self._call("PATCH", path, patch, content=_MERGE)
         return None if status == HTTPStatus.NOT_FOUND else body
 
+    def annotate_template(
+        self, kind: kinds.Kind, namespace: str, name: str, annotations: Object, *, uid: str
+    ) -> Object | None:
+        """Merge annotations into a workload's pod template, which replaces its pods; None if gone.
+
+        The uid makes this fail for another workload of the name.
+        """
+        template = {"metadata": {"annotations": annotations}}
+        patch = {"metadata": {"uid": uid}, "spec": {"template": template}}
+        query = [("fieldManager", "kubectl-embedding")]
+        path = kind.path(namespace, name)
+        status, body = self._call("PATCH", path, patch, query=query, content=_MERGE)
+        return None if status == HTTPStatus.NOT_FOUND else body
+
     def nudge(self, namespace: str, pod: str, value: str) -> None:
         """Make kubelet sync a pod's volumes now, by an annotation through pods/status."""
         patch = {"metadata": {"annotations": {names.ANNOTATION_NUDGE: value}}}
         self._call("PATCH", kinds.POD.path(namespace, pod, "status"), patch, content=_MERGE)
+
+    def resize(self, namespace: str, pod: str, resources: Object, *, uid: str) -> Object | None:
+        """Change requests and limits of a pod's sidecar; the pod, None if it is gone.
+
+        The uid makes this fail for another pod of the name.
+        """
+        container = {"name": names.CONTAINER, "resources": resources}
+        patch = {"metadata": {"uid": uid}, "spec": {"initContainers": [container]}}
+        path = kinds.POD.path(namespace, pod, "resize")
+        status, body = self._call("PATCH", path, patch, content=_STRATEGIC)
+        return None if status == HTTPStatus.NOT_FOUND else body
 
     def service_account_token(
         self, *, namespace: str, name: str, audience: str, seconds: int
@@ -197,7 +240,8 @@ class KubeClient:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
         `read_seconds` is the time-out of each read. The rest of an abandoned body is not read.
-        Reason Expired: the API server no longer keeps the requested version.
+        Reason Expired: the API server no longer keeps the requested version;
+        STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
         serialized = self._serialized("GET", path, query=query, accept=accept)
@@ -211,6 +255,9 @@ class KubeClient:
                 raw = answer.read(PIECE_BYTES)
                 raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
             yield Body(answer)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            silence = f"GET {path}: nothing was sent for {read_seconds:g} s"
+            raise errors.Unavailable(silence, reason=STREAM_TIMED_OUT) from error
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         finally:

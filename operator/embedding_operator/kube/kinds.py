@@ -42,6 +42,8 @@ SECRET: Final = Kind("api/v1", "secrets")
 POD: Final = Kind("api/v1", "pods")
 EVENT: Final = Kind("api/v1", "events")
 NAMESPACE: Final = Kind("api/v1", "namespaces", namespaced=False)
+LIMIT_RANGE: Final = Kind("api/v1", "limitranges")
+RESOURCE_QUOTA: Final = Kind("api/v1", "resourcequotas")
 SERVICE: Final = Kind("api/v1", "services")
 SERVICE_ACCOUNT: Final = Kind("api/v1", "serviceaccounts")
 POLICY: Final = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
@@ -57,10 +59,12 @@ PROMETHEUSES: Final = (
 )
 """The kinds of the Prometheus operator that select rules and PodMonitors."""
 DEPLOYMENT: Final = Kind("apis/apps/v1", "deployments")
+REPLICA_SET: Final = Kind("apis/apps/v1", "replicasets")
 STATEFUL_SET: Final = Kind("apis/apps/v1", "statefulsets")
 DAEMON_SET: Final = Kind("apis/apps/v1", "daemonsets")
 JOB: Final = Kind("apis/batch/v1", "jobs")
 CRON_JOB: Final = Kind("apis/batch/v1", "cronjobs")
+LEASE: Final = Kind("apis/coordination.k8s.io/v1", "leases")
 WEBHOOK: Final = Kind(
     "apis/admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False
 )

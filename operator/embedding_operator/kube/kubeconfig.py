@@ -6,13 +6,16 @@ from typing import Final
 import kubernetes
 
 from embedding_operator import errors
+from embedding_operator.kube import fence
 from embedding_operator.kube.client import KubeClient
 
 IN_CLUSTER_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
-def connect() -> KubeClient:
+def connect(*, check: fence.Check | None = None) -> KubeClient:
     """The API server of the pod's ServiceAccount, or else of the current kubeconfig.
+
+    `check` is called before each write, as in KubeClient.
 
     Raises:
         errors.Denied: there is neither.
@@ -26,7 +29,7 @@ def connect() -> KubeClient:
         raise errors.Denied(f"no cluster is configured: {error}") from None
     configuration = kubernetes.client.Configuration.get_default_copy()
     configuration.keep_alive = True  # else the watch of a dead server never ends
-    return KubeClient(kubernetes.client.ApiClient(configuration))
+    return KubeClient(kubernetes.client.ApiClient(configuration), check=check)
 
 
 def connect_as_user(kubeconfig: str | None, context: str | None) -> tuple[KubeClient, str]:

@@ -5,8 +5,8 @@ schema cannot compute: vector spaces and prices.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from embedding_contract import document, names
 from embedding_operator import errors
@@ -16,6 +16,9 @@ from embedding_operator.policy.provider import Provider
 from embedding_operator.policy.provider_class import ProviderClass
 from embedding_operator.policy.quota import Quota
 from embedding_operator.policy.reference import ClassReference, Reference
+
+OPAQUE: Final = "Opaque"
+"""The type of a Secret whose keys are free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class SyncedSecret:
     """One entry of `spec.secrets`: `keys` maps a key in Vault to its name in the Secret.
 
     None takes all keys unchanged. `deletes`: delete the Secret once Vault holds nothing any more.
+    `templates` are the texts that make the Secret's keys, beside the others where it `merges`.
     """
 
     name: str
@@ -40,6 +44,16 @@ class SyncedSecret:
     path: str
     keys: Mapping[str, str] | None
     deletes: bool = False
+    type: str = OPAQUE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] | None = None
+    merges: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the keys of the Secret belong together: all are right, or none is changed."""
+        return self.type != OPAQUE or self.templates is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +184,11 @@ def _synced(entry: Mapping[str, Any]) -> SyncedSecret:
         path=entry["vault"]["path"],
         keys={key["key"]: key.get("as", key["key"]) for key in keys} or None,
         deletes=entry.get("deletionPolicy") == "Delete",
+        type=entry.get("type", OPAQUE),
+        labels=entry.get("labels", {}),
+        annotations=entry.get("annotations", {}),
+        templates=entry["template"]["data"] if "template" in entry else None,
+        merges=entry.get("template", {}).get("mergePolicy") == "Merge",
     )
 
 

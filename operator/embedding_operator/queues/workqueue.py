@@ -29,13 +29,19 @@ class WorkQueue(Generic[K]):
     """Keys that wait for work; safe to use from any thread.
 
     Due keys are taken round robin over namespaces, and workers have at most `most_of_one` keys of a
-    namespace at the same time, so that no namespace delays others.
+    namespace at the same time, so that no namespace delays others. Before `open`, a queue made with
+    `is_open` false drops what is added: without workers it would keep each key for ever.
     """
 
     def __init__(
-        self, *, most_of_one: int | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        most_of_one: int | None = None,
+        is_open: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most_of_one = most_of_one
+        self._is_open = is_open
         self._clock = clock
         self._changed = threading.Condition()
         self._order = itertools.count()
@@ -55,12 +61,19 @@ class WorkQueue(Generic[K]):
     def add(self, key: K, *, after_seconds: float = 0) -> None:
         """Add a key; the earliest of its due times counts."""
         with self._changed:
+            if not self._is_open:
+                return
             due = self._clock() + after_seconds
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
                 heapq.heappush(self._heap, (due, next(self._order), key))
                 self._drop_outdated()
                 self._changed.notify()
+
+    def open(self) -> None:
+        """Keep what is added from now on."""
+        with self._changed:
+            self._is_open = True
 
     def take(self) -> K | None:
         """Wait for the next due key, and mark it as in work; None once closed."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from embedding_operator.kube.kinds import Object
 from embedding_operator.kube.ownership import metadata
-from embedding_operator.policy.policy import EmbeddingPolicy
+from embedding_operator.policy.policy import OPAQUE, EmbeddingPolicy, SyncedSecret
 
 MAX_BYTES: Final = 1_048_576
 """The limit for all values of a Secret: MaxSecretSize of k8s.io/api/core/v1."""
@@ -23,7 +23,17 @@ def of(policy: EmbeddingPolicy, name: str, values: Mapping[str, bytes]) -> Objec
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "type": "Opaque",
+        "type": OPAQUE,
         "metadata": metadata(policy, name),
         "data": {key: base64.b64encode(value).decode() for key, value in sorted(values.items())},
     }
+
+
+def of_entry(policy: EmbeddingPolicy, entry: SyncedSecret, values: Mapping[str, bytes]) -> Object:
+    """The Secret of an entry of `spec.secrets`, owned by the policy."""
+    made = of(policy, entry.name, values)
+    made["type"] = entry.type
+    made["metadata"] = metadata(policy, entry.name, labels=entry.labels)
+    if entry.annotations:
+        made["metadata"]["annotations"] = dict(entry.annotations)
+    return made

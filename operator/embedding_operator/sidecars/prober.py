@@ -60,11 +60,12 @@ class Prober:
         self._closed = True
         self._nudger.close()
         self._look_at_once()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def is_running(self) -> bool:
-        """True if the thread runs."""
-        return self._thread.is_alive()
+    def has_ended(self) -> bool:
+        """True if the thread was started and runs no more."""
+        return self._thread.ident is not None and not self._thread.is_alive()
 
     def watch(self, policy: ObjectKey, target: Target) -> None:
         """Set all pods of a policy with a running sidecar, and what they should have in force."""

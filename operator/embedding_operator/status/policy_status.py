@@ -22,6 +22,8 @@ from embedding_operator.status.quota_status import LiveQuota
 
 READY: Final = "Ready"
 ALERTS: Final = "AlertsAccepted"
+RESIZED: Final = "SidecarsResized"
+"""There while a running sidecar has other resources than a new one would get."""
 PULL_SECRETS: Final = "PullSecretsFound"
 DECISIVE: Final = (
     "Accepted",
@@ -35,6 +37,7 @@ TOLD: Final = frozenset(
     {
         *(READY, *DECISIVE, config_in_force.REACHED, "PodsCovered", "MonitoringApplied", ALERTS),
         *("RulesLoaded", "Overlap", PULL_SECRETS, retirements.CONDITION, quota_status.OBSERVED),
+        RESIZED,
     }
 )
 """The conditions whose changes are recorded as events."""
@@ -101,6 +104,7 @@ class Facts:
     `covering`: None if new pods need not have the sidecar.
     `pull_secrets`: None if the chart names none.
     `guards`: the verdict of condition ProvidersGuarded.
+    `resizing`: running sidecars that lack the resources of new ones.
     `proofs`: conditions about Prometheus and Alertmanager by type; they inform.
     """
 
@@ -119,6 +123,7 @@ class Facts:
     document_fingerprint: str | None = None
     pull_secrets: conditions.Verdict | None = None
     guards: conditions.Verdict | None = None
+    resizing: Problem | None = None
     proofs: Mapping[str, conditions.Verdict] = field(default_factory=dict)
     alert_test: Mapping[str, Any] | None = None
 
@@ -268,6 +273,8 @@ def _conditions(
     if retires is not None:
         found.append(Condition(retirements.CONDITION, *retires))
     found += [Condition(kind, *verdict) for kind, verdict in facts.proofs.items()]
+    if facts.resizing is not None:
+        found.append(Condition(RESIZED, "False", facts.resizing.reason, facts.resizing.message))
     if facts.coverage.lost_to is not None:
         message = f"Policy {facts.coverage.lost_to} covers pods that this policy selects too."
         found.append(Condition("Overlap", "True", "OlderPolicyWins", message))

@@ -24,6 +24,8 @@ def counted() -> str:
     measured.retires(ObjectKey("shop", "search"), {("voyage", "voyage-3.5"): 1_827_619_200.0})
     measured.sidecar_asked("SidecarsSilent")
     measured.watch_oldest(lambda: 7.0)
+    measured.watch_lease(lambda: True)
+    measured.watch_silence("pods", lambda: 61.0)
     return prometheus_client.generate_latest(measured.registry).decode()
 
 
@@ -44,6 +46,8 @@ def test_each_count_has_its_labels():
     assert 'result="skipped"' in said
     assert "embedding_operator_queue_depth 3.0" in said
     assert "embedding_operator_oldest_reconcile_seconds 7.0" in said
+    assert "embedding_operator_lease_held 1.0" in said
+    assert 'embedding_operator_watch_silent_seconds{kind="pods"} 61.0' in said
     assert 'embedding_operator_sidecar_requests_total{result="SidecarsSilent"} 1.0' in said
 
 

@@ -34,3 +34,13 @@ def test_no_module_asks_for_newer_go_than_we_look_for(folder):
 def test_version_in_flags_is_pinned_one():
     pinned = (gomodules.MODULES / "kubernetes/go.mod").read_text()
     assert f"k8s.io/kubernetes {gomodules.KUBERNETES}\n" in pinned
+
+
+@pytest.mark.parametrize(("minor", "version"), gomodules.EARLIER_KUBERNETES.items())
+def test_earlier_minor_says_version_that_is_pinned(minor, version):
+    assert version.startswith(f"v{minor}.")
+    pinned = (gomodules.MODULES / f"kubernetes-{minor}/go.mod").read_text()
+    assert f"k8s.io/kubernetes {version}\n" in pinned
+    flags = gomodules.PROGRAMS[f"kube-apiserver-{minor}"].linker_flags
+    assert f"gitVersion={version} " in flags
+    assert flags.endswith(f"gitMinor={minor.removeprefix('1.')}")

@@ -6,6 +6,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import credentials
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.policy import policy
 from embedding_operator.render import secrets
 from tests.fakes.secret_store import Store
@@ -45,7 +46,7 @@ SECRET = {"secretKeyRef": {"name": "keys", "key": "openai"}}
 
 def found(wanted, *, store=None, **held):
     resolver = credentials.Credentials(
-        namespace="embedding-system", objects=Objects(**held), store=store
+        namespace="embedding-system", reads=CurrentReads(Objects(**held).get), store=store
     )
     return resolver.owned(wanted)
 
@@ -106,7 +107,7 @@ def entry(keys=None):
 
 def synced(wanted, values):
     resolver = credentials.Credentials(
-        namespace="embedding-system", objects=Objects(), store=store(keys=values)
+        namespace="embedding-system", reads=CurrentReads(Objects().get), store=store(keys=values)
     )
     return resolver.synced(policies.parsed(), wanted)
 

@@ -10,7 +10,7 @@ from embedding_operator.controller import injection_reconciler
 from embedding_operator.informers import objects
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import encode
-from embedding_operator.injection import injector
+from embedding_operator.injection import injector, namespace_bounds
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts import injected_pods, pods
@@ -25,6 +25,7 @@ class Seen(Caches):
 
     def __init__(self, *policies):
         self.given: list[dict[str, Any]] = list(policies)
+        self.bounds = namespace_bounds.Bounds()
         self.found: dict[str, Any] | None = None
         self.about: dict[str, Any] | None = {"metadata": {"name": "shop"}}
         self.is_synced = True
@@ -38,6 +39,9 @@ class Seen(Caches):
 
     def policies_of(self, namespace):
         return self.given
+
+    def bounds_of(self, namespace):
+        return self.bounds
 
     def injection(self, namespace):
         return None if self.found is None else objects.injection(encode(self.found)).value()
@@ -110,6 +114,57 @@ def test_object_without_change_is_not_written_again():
     world.seen.given = [OLD, YOUNG]
     world.run()
     assert len(world.objects.written) == 2
+
+
+def limit_range(of, **limits):
+    return namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [{"type": of, **limits}]}}])
+
+
+def test_amounts_of_policies_are_those_that_limit_ranges_permit():
+    world = World(OLD)
+    world.seen.bounds = limit_range("Container", max={"memory": "200Mi"})
+    world.run()
+    (policy,) = world.objects.written[0]["spec"]["policies"]
+    for amounts in (policy["resources"], policy["guaranteed"]):
+        assert amounts["limits"]["memory"] == str(200 * 1024**2)
+    assert policy["guaranteed"]["requests"] == policy["guaranteed"]["limits"]
+    assert "skipped" not in policy
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        (limit_range("Container", max={"memory": "64Mi"}), "LimitRange"),
+        (limit_range("Pod", max={"memory": "64Gi"}), "LimitRange"),
+        (
+            namespace_bounds.Bounds(
+                quotas=[
+                    {
+                        "metadata": {"name": "small"},
+                        "spec": {"hard": {"limits.memory": "1Gi"}},
+                        "status": {
+                            "hard": {"limits.memory": "1Gi"},
+                            "used": {"limits.memory": "1000Mi"},
+                        },
+                    }
+                ]
+            ),
+            "ResourceQuota",
+        ),
+    ],
+    ids=["container", "pod", "quota"],
+)
+def test_policy_in_namespace_without_room_is_skipped_until_there_is(bounds, reason):
+    world = World(OLD)
+    world.seen.bounds = bounds
+    world.run()
+    (policy,) = world.objects.written[0]["spec"]["policies"]
+    assert policy["skipped"] == reason
+    assert "resources" not in policy
+    world.seen.bounds = namespace_bounds.Bounds()
+    world.run()
+    (policy,) = world.objects.written[1]["spec"]["policies"]
+    assert "skipped" not in policy
 
 
 def test_object_is_deleted_with_last_policy():

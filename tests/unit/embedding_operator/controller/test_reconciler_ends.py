@@ -6,6 +6,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.controller.reconciler import Reconciler
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts import reconciling
 
@@ -27,6 +28,7 @@ class World:
         self.seen_policy = policy
         self.seen_namespace = namespace
         self.statuses: list[Any] = []
+        self.reads = CurrentReads(self.get)
 
     def policy(self, namespace, name):
         return self.seen_policy

@@ -310,7 +310,7 @@ def test_workloads_are_those_that_ask_and_of_them_what_restart_looks_at(world):
 
 def started(world):
     stopping = threading.Event()
-    world.caches.start(stopping)
+    world.caches.start(stopping, deaf=world.deaf.append)
     return stopping
 
 
@@ -320,7 +320,7 @@ def test_caches_are_synced_once_all_required_kinds_are_listed(world):
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
     assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 11
+    assert len(world.caches.kinds) == 13
     assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
     stopping.set()
     world.caches.close()

@@ -20,7 +20,7 @@ MOST_BYTES = 1600
 SOURCE = pages.Source(kind=kinds.CONFIG_MAP)
 NAMESPACES = ("books", "shop")
 FAULTS = st.tuples(
-    st.sampled_from(["cut", "cut", "gone", "away", "refused", "error", "expired", ""]),
+    st.sampled_from(["cut", "cut", "gone", "away", "refused", "error", "expired", "silent", ""]),
     st.integers(0, 900),
 )
 PUT = st.tuples(
@@ -62,6 +62,7 @@ class Run:
             SOURCE, trimmed, stream=self.server.stream, lock=self.turn, most_bytes=MOST_BYTES
         )
         self.clock = Clock()
+        self.deaf: list[str] = []
         self.reflector = reflector.Reflector(
             SOURCE,
             stream=self.server.stream,
@@ -70,6 +71,7 @@ class Run:
             skipped=self.skip,
             lock=self.turn,
             most_bytes=MOST_BYTES,
+            deaf=self.deaf.append,
             clock=self.clock,
         )
 
@@ -192,6 +194,48 @@ def test_streams_that_fail_at_once_are_not_asked_for_in_hurry():
     assert waits[-1] >= 5
 
 
+def test_silent_stream_is_followed_by_list():
+    run = Run()
+    run.settle()
+    run.act(("step", [("silent", 0)]))
+    asked = len(run.server.asked)
+    run.server.put("shop", "a", filling="")
+    run.act(("step", []))
+    assert "limit" in run.server.asked[asked]
+    assert run.held() == run.server.state()
+    assert run.deaf == []
+
+
+def test_kind_whose_streams_fall_silent_one_after_other_is_deaf():
+    run = Run()
+    run.settle()
+    run.act(("step", [("silent", 0)]))
+    run.act(("step", []))  # heard again
+    run.act(("step", [("silent", 0)]))
+    assert run.deaf == []
+    run.act(("step", [("", 0), ("silent", 0)]))
+    assert run.deaf == [SOURCE.name]
+
+
+def test_kind_that_was_never_heard_is_not_deaf():
+    """A process that ended for it would end again and again."""
+    run = Run()
+    for _ in range(5):
+        run.act(("step", [("", 0), ("silent", 0)]))
+    assert run.deaf == []
+
+
+def test_silence_is_counted_from_last_line():
+    run = Run()
+    run.settle()
+    run.clock.now += 70
+    assert run.reflector.silent_seconds() == 70
+    run.act(("step", [("silent", 0)]))
+    assert run.reflector.silent_seconds() == 70
+    run.settle()
+    assert run.reflector.silent_seconds() == 0
+
+
 def test_reflector_that_does_not_move_is_stuck():
     run = Run()
     assert not run.reflector.is_stuck()
@@ -265,7 +309,7 @@ def test_long_line_is_waited_for_less_long_than_event():
     bodies.clear()
     run.server.put("shop", "a", filling="x" * 100_000)
     run.act(("step", []))
-    assert bodies[-1].waits == [pages.READ_SECONDS, reflector.STREAM_SECONDS]
+    assert bodies[-1].waits == [pages.READ_SECONDS, reflector.SILENT_SECONDS]
 
 
 @pytest.mark.parametrize("fault", ["refused", "away", "gone"])

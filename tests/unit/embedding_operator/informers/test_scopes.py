@@ -67,7 +67,7 @@ def started():
     def start(ends=None):
         world = World(watched=("blog", "shop"))
         world.api.ends = ends
-        world.caches.start(stopping)
+        world.caches.start(stopping, deaf=print)
         worlds.append(world)
         return world.caches
 

@@ -42,8 +42,13 @@ class Running:
         self.bodies = []
         self.answering = asyncio.Event()
         self.answering.set()
+        self.is_ending = False
         self.server = admission_server.Server(
-            port=self.port, files=files, answer=self.answer, about=lambda it: it[:1].decode()
+            port=self.port,
+            files=files,
+            answer=self.answer,
+            about=lambda it: it[:1].decode(),
+            is_ending=lambda: self.is_ending,
         )
 
     async def answer(self, path, body):
@@ -107,6 +112,25 @@ def test_connection_is_kept_for_next_request(serving):
         return answers
 
     assert serving(asked) == [(200, b'{"path": "/inject", "length": 2}')] * 3
+
+
+def test_replica_that_ends_answers_and_closes_each_connection(serving):
+    async def asked(running):
+        kept = await running.connect()
+        answers = [await running.ask(connection=kept)]
+        running.is_ending = True
+        for connection in (kept, await running.connect()):
+            reader, writer = connection
+            writer.write(REQUEST)
+            answers.append((await reader.read()).lower())  # to the end, which the server makes
+            writer.transport.abort()
+        return answers
+
+    before, *after = serving(asked)
+    assert before[0] == 200
+    for answer in after:
+        assert answer.startswith(b"http/1.1 200 ")
+        assert b"connection: close" in answer
 
 
 def test_query_belongs_not_to_path_and_chunks_are_body(serving):

@@ -10,7 +10,13 @@ import pytest
 from dev.cluster.certificates import Authority
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.injection import admission_server, injector, selection, webhook
+from embedding_operator.injection import (
+    admission_server,
+    injector,
+    namespace_bounds,
+    selection,
+    webhook,
+)
 from tests.parts import ports
 
 SIDECAR = injector.Sidecar(image="example/sidecar:1", pull_policy="Always", resources={})
@@ -33,6 +39,7 @@ class World:
         self.labels = {names.LABEL_INJECTION: "enabled"} if labels is None else labels
         self.error = error
         self.server = version
+        self.bounds = namespace_bounds.Bounds()
 
     def namespace(self, name):
         if self.error is not None:
@@ -43,6 +50,9 @@ class World:
 
     def policies_of(self, namespace):
         return self.policies if namespace == "shop" else []
+
+    def bounds_of(self, namespace):
+        return self.bounds
 
     def server_version(self):
         return self.server
@@ -92,6 +102,27 @@ def test_asked_again_it_changes_nothing(recorder):
     again = ask(World(), recorder, first.pod)
     assert again == first
     assert recorder.counted[-1] == ("kept", "")
+
+
+def test_pod_without_room_is_created_and_noted(recorder):
+    world = World()
+    item = {"type": "Container", "max": {"memory": "64Mi"}}
+    world.bounds = namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [item]}}])
+    answer = ask(world, recorder, pod())
+    assert not selection.carries_sidecar(answer.pod)
+    assert answer.pod["spec"] == pod()["spec"]
+    assert answer.pod["metadata"]["annotations"] == {names.ANNOTATION_SIDECAR_SKIPPED: "LimitRange"}
+    assert "a LimitRange leaves 67108864 of memory" in answer.warnings[0]
+    assert recorder.counted == [("skipped", "LimitRange")]
+    assert recorder.told == [("p", "LimitRange")]
+
+
+def test_pod_within_limit_range_gets_fitted_sidecar(recorder):
+    world = World()
+    item = {"type": "Container", "max": {"memory": "256Mi"}}
+    world.bounds = namespace_bounds.Bounds(limit_ranges=[{"spec": {"limits": [item]}}])
+    container = ask(world, recorder, pod()).pod["spec"]["initContainers"][0]
+    assert container["resources"]["limits"] == {"memory": "268435456"}
 
 
 @pytest.mark.parametrize(
@@ -251,6 +282,7 @@ def test_webhook_listens_once_files_and_stores_are_ready(tmp_path, monkeypatch):
         files=files,
         is_ready=lambda: next(asked),
         listens=lambda: None,
+        is_ending=lambda: False,
     )
 
     async def listening():

@@ -81,8 +81,10 @@ def place(folder):
     )
 
 
-def made(server, folder, *, now=NOW):
-    return webhook_ca.WebhookCA(objects=server, place=place(folder), clock=lambda: now)
+def made(server, folder, *, now=NOW, may_write=True):
+    return webhook_ca.WebhookCA(
+        objects=server, place=place(folder), may_write=lambda: may_write, clock=lambda: now
+    )
 
 
 def served(folder):
@@ -101,6 +103,19 @@ def test_first_check_makes_all_three_and_they_belong_together(tmp_path):
 def test_file_is_its_owners_only(tmp_path):
     made(Server(), tmp_path / "new").check()
     assert (tmp_path / "new" / "webhook.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_replica_without_lease_reads_what_holder_wrote(tmp_path):
+    server = Server()
+    waiting = made(server, tmp_path / "waiting", may_write=False)
+    with pytest.raises(errors.Unavailable, match="holds the Lease"):
+        waiting.check()
+    assert server.objects.keys() == Server().objects.keys()
+    made(server, tmp_path / "holder").check()
+    before = server.version, list(server.applied)
+    made(server, tmp_path / "waiting", now=NOW + timedelta(days=3650), may_write=False).check()
+    assert served(tmp_path / "waiting") == served(tmp_path / "holder")
+    assert (server.version, server.applied) == before
 
 
 def test_second_check_writes_nothing(tmp_path):

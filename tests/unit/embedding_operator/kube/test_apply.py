@@ -3,6 +3,7 @@
 from embedding_operator import errors
 from embedding_operator.kube import apply
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.render import configmaps
 from tests.parts import policies
 
@@ -20,7 +21,7 @@ class Empty(KubeClient):
         return None
 
     def apply(self, desired, **_):
-        return desired
+        return {**desired, "metadata": {**desired["metadata"], "resourceVersion": "1"}}
 
     def remove_keys(self, desired, keys):
         raise AssertionError("there are none")
@@ -29,9 +30,13 @@ class Empty(KubeClient):
         raise AssertionError("there is nothing")
 
 
+def applier(objects, drifted=lambda _: None):
+    return apply.ObjectApplier(objects=objects, reads=CurrentReads(objects.get), drifted=drifted)
+
+
 def test_drift_is_counted_and_deleted_policy_is_forgotten():
     drifted: list[str] = []
-    objects = apply.ObjectApplier(objects=Empty(), drifted=drifted.append)
+    objects = applier(Empty(), drifted=drifted.append)
     objects.ensure(POLICY, DESIRED, live=None)
     assert drifted == []
     objects.ensure(POLICY, DESIRED, live=None)
@@ -44,7 +49,7 @@ def test_drift_is_counted_and_deleted_policy_is_forgotten():
 
 
 def test_foreign_object_is_problem_and_stays():
-    objects = apply.ObjectApplier(objects=Empty(), drifted=lambda _: None)
+    objects = applier(Empty())
     foreign = {**DESIRED, "metadata": {"name": "x", "ownerReferences": []}, "data": {"a": "b"}}
     live, problem = objects.ensure(POLICY, DESIRED, live=foreign)
     assert live is None
@@ -58,7 +63,7 @@ def test_refused_object_is_problem_and_is_not_remembered():
         def apply(self, desired, **_):
             raise errors.Denied("no right")
 
-    objects = apply.ObjectApplier(objects=Refusing(), drifted=lambda _: None)
+    objects = applier(Refusing())
     live, problem = objects.ensure_read(POLICY, DESIRED)
     assert (live, problem) == (None, errors.Problem("Refused", "no right"))
     assert not any(objects._applied.values())

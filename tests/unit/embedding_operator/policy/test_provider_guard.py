@@ -10,6 +10,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import credentials
 from embedding_operator.kube.client import KubeClient
+from embedding_operator.kube.current_reads import CurrentReads
 from embedding_operator.policy import allowed_hosts, policy, provider_guard
 from embedding_operator.render import secrets
 from embedding_operator.status import secret_status
@@ -153,7 +154,7 @@ def resolve(guard, wanted, *, vault=None, **held):
     store.paths = {"secret/shop/redis": {"URL": vault}} if vault else {}
     objects = Objects(**held)
     found = credentials.Credentials(
-        namespace="embedding-system", objects=objects, store=store, guard=guard
+        namespace="embedding-system", reads=CurrentReads(objects.get), store=store, guard=guard
     ).owned(wanted)
     return found, objects
 

@@ -267,6 +267,14 @@ FIRING = {
         ],
         4,
     ),
+    "a watch is silent": (
+        "EmbeddingOperatorDeaf",
+        [
+            ('embedding_operator_watch_silent_seconds{kind="pods"}', "0+60x9"),
+            ('embedding_operator_watch_silent_seconds{kind="namespaces"}', "30x9"),
+        ],
+        6,
+    ),
     "two policies miss pods": (
         "EmbeddingOperatorPodsMissed",
         [
@@ -457,6 +465,11 @@ QUIET = {
         "EmbeddingOperatorWatchEnded",
         [('embedding_operator_watch_up{kind="pods"}', "1x9")],
         5,
+    ),
+    "every watch brings bookmarks": (
+        "EmbeddingOperatorDeaf",
+        [('embedding_operator_watch_silent_seconds{kind="pods"}', "0 60 120 179 0 60 120 179 0")],
+        8,
     ),
     "every pod has its sidecar": (
         "EmbeddingOperatorPodsMissed",

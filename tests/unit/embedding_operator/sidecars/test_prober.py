@@ -94,7 +94,7 @@ def test_bug_that_one_answer_meets_ends_nothing(world):
     world.answers = {"pod-1": RuntimeError("a bug"), "pod-2": NEWEST}
     world.watch(pod(1), pod(2))
     world.wait(lambda force: force.in_force == 1 and force.unknown)
-    assert world.prober.is_running()
+    assert not world.prober.has_ended()
     assert world.prober.seen(POLICY).force.unknown == (
         errors.Problem(
             config_in_force.NO_ANSWER, "pod-1 could not be asked: see the operator's log"
@@ -123,7 +123,7 @@ def test_closing_ends_thread():
     world.answers["pod-1"] = NEWEST
     world.watch(pod(1))
     world.wait(lambda force: force.in_force == 1)
-    assert world.prober.is_running()
+    assert not world.prober.has_ended()
     world.prober.close()
-    assert not world.prober.is_running()
+    assert world.prober.has_ended()
     world.watch(pod(2))  # a reconcile may still be under way

@@ -30,7 +30,7 @@ TOKEN_TIME: Final = "4h"
 _KINDS: Final = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
 _SOME_NAMESPACE: Final = "some-namespace"
 _VALUES: Final = {
-    "vault": {"address": "https://vault.example"},
+    "vault": {"address": "https://vault.example", "serviceAccounts": ["another", "nobody"]},
     "rollouts": {"enabled": True},
     "vectors": {"enabled": True, "namespaces": [_SOME_NAMESPACE]},
 }
@@ -100,10 +100,21 @@ def grant_in(asked: Kubectl, namespace: str) -> None:
     asked.apply(*yaml.safe_load_all(text.replace(_SOME_NAMESPACE, namespace)))
 
 
-def kubeconfig(asked: Kubectl, folder: Path) -> Path:
-    """The account's kubeconfig for the server that an administrator asks."""
+def bindings() -> tuple[Object, ...]:
+    """The bindings that give the account its rights, those in namespaces of indexes aside."""
+    return tuple(
+        it
+        for it in _rendered()
+        if it["kind"].endswith("Binding")
+        and it["metadata"].get("namespace") != _SOME_NAMESPACE
+        and not _is_for_people(it)
+    )
+
+
+def kubeconfig(asked: Kubectl, folder: Path, *, name: str = NAME) -> Path:
+    """The account's kubeconfig for the server that an administrator asks, or another account's."""
     grant(asked)
-    token = asked("create", "token", NAME, "-n", SYSTEM_NAMESPACE, f"--duration={TOKEN_TIME}")
+    token = asked("create", "token", name, "-n", SYSTEM_NAMESPACE, f"--duration={TOKEN_TIME}")
     config = yaml.safe_load(asked.kubeconfig.read_text(encoding="utf-8"))
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token.strip()}}]
     folder.mkdir(parents=True, exist_ok=True)

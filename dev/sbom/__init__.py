@@ -1,0 +1,1 @@
+"""What is in our images, and under which licences: `make sbom`."""

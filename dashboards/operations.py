@@ -286,6 +286,14 @@ _OPERATOR: Final = (
         queries=_one("max by (kind) (embedding_operator_watch_silent_seconds)", "{{kind}}"),
     ),
     Panel(
+        title="Definitions Behind",
+        description="Fields that a definition in the cluster lacks: it is older than the operator.",
+        unit="short",
+        queries=_one(
+            "max by (definition) (embedding_operator_definition_missing_fields)", "{{definition}}"
+        ),
+    ),
+    Panel(
         title="Replicas That Hold the Lease",
         description="1, but for the seconds in which another replica takes over.",
         unit="short",

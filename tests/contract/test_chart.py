@@ -540,7 +540,8 @@ def test_server_that_can_inject_needs_no_webhook(values):
     assert chosen.webhook is None
     assert [it["name"] for it in operator_container(objects)["ports"]] == ["metrics", "health"]
     assert not granted(objects, "mutatingwebhookconfigurations")
-    assert not granted(objects, "customresourcedefinitions")
+    # Only their fields and owner are read.
+    assert [it["verbs"] for it in granted(objects, "customresourcedefinitions")] == [["get"]]
     (rule,) = granted(objects, names.INJECTION_PLURAL)
     assert set(rule["verbs"]) == {"list", "watch", "create", "patch", "delete"}
 

@@ -191,7 +191,10 @@ def test_good_cases_use_every_field_there_is():
     used = {
         f"spec.{crd.in_words(path)}" for spec in specs_of_good_cases() for path in crd.leaves(spec)
     }
-    used = {re.sub(r"(matchLabels|labels|annotations|template\.data)\..+", r"\1.*", path) for path in used}
+    used = {
+        re.sub(r"(matchLabels|labels|annotations|template\.data)\..+", r"\1.*", path)
+        for path in used
+    }
     parents = {path[: mark.start()] for path in SPEC for mark in re.finditer(r"\.|\[", path)}
     assert SPEC.keys() - parents - used == set()
 

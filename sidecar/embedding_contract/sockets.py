@@ -23,10 +23,23 @@ def listen_on_all(port: int, *, backlog: int = 128) -> socket.socket:
         OSError: the port is not available.
     """
     try:
-        return socket.create_server(
-            (_ALL, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog
+        return without_delay(
+            socket.create_server(
+                (_ALL, port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=backlog
+            )
         )
     except (OSError, ValueError) as error:  # ValueError: the kernel has no dual stack
         if isinstance(error, OSError) and error.errno not in _NO_IPV6:
             raise
-        return socket.create_server((_ALL_V4, port), backlog=backlog)
+        return without_delay(socket.create_server((_ALL_V4, port), backlog=backlog))
+
+
+def without_delay(listener: socket.socket) -> socket.socket:
+    """The listener, whose connections send small pieces at once: they inherit TCP_NODELAY.
+
+    asyncio sets it only where a socket's protocol is given, which `create_server` leaves out.
+    Without it, a body that follows its head waits about 40 ms for a delayed acknowledgement
+    (RFC 9293, section 3.7.4).
+    """
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -31,7 +31,7 @@ def listen(port: int, *, host: str | None = None) -> socket.socket:
     """
     try:
         if host is not None:
-            return socket.create_server((host, port), backlog=BACKLOG)
+            return sockets.without_delay(socket.create_server((host, port), backlog=BACKLOG))
         return sockets.listen_on_all(port, backlog=BACKLOG)
     except OSError as error:
         where = f"port {port}" if host is None else f"port {port} on {host}"

@@ -292,12 +292,12 @@ async def _write(
     headers += [("connection", "close")] if closing else []
     if parser.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
         return
-    for event in (
+    events = (
         h11.Response(status_code=status, headers=headers),
         h11.Data(data=body),
         h11.EndOfMessage(),
-    ):
-        writer.write(parser.send(event) or b"")
+    )
+    writer.write(b"".join(parser.send(event) or b"" for event in events))
     await writer.drain()
 
 

@@ -8,12 +8,14 @@ import ssl
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from http import HTTPStatus
 
 import pytest
 
 from dev.cluster.certificates import Authority
 from embedding_contract import sockets
+from embedding_http import server
 from embedding_operator.serving import listener
 from embedding_operator.serving.listener import Reply
 from tests.parts import ports
@@ -38,6 +40,16 @@ def port_of(listening):
 def test_operator_listens_on_both_families():
     with sockets.listen_on_all(0) as listening:
         assert reached(port_of(listening)) == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize(
+    "listen", [sockets.listen_on_all, partial(server.listen, host="127.0.0.1")]
+)
+def test_connection_sends_small_pieces_at_once(listen):
+    with listen(0) as listening, socket.create_connection(("127.0.0.1", port_of(listening))):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 class NoIPv6(socket.socket):

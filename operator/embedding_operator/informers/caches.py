@@ -24,6 +24,7 @@ from embedding_operator.informers.named_secrets import NamedSecrets, Readers
 from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
+from embedding_operator.informers.routes import Known, Routes
 from embedding_operator.informers.store import Store
 from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
@@ -62,10 +63,14 @@ class Caches:
     ) -> None:
         self._api = api
         self._scopes: tuple[str | None, ...] = tuple(watched) or (None,)
-        self._queue = queue
-        self._index_queue = index_queue
-        self._class_queue = class_queue
-        self._injection_queue = injection_queue
+        self._routes = Routes(
+            policies=queue,
+            indexes=index_queue,
+            classes=class_queue,
+            injections=injection_queue,
+            is_echo=api.is_echo,
+        )
+        self._injects = injection_queue is not None
         self._skipped = skipped
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
@@ -74,48 +79,56 @@ class Caches:
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
             objects.policy,
-            changed=self._policy_changed,
+            changed=self._routes.policy_changed,
             skipped=self._counted(kinds.POLICY),
             scopes=self._scopes,
         )
         self.indexes = Store(
             objects.index,
-            changed=self._index_changed,
+            changed=self._routes.index_changed,
             skipped=self._counted(kinds.INDEX),
             scopes=self._scopes,
         )
         self.classes = Store(
             objects.provider_class,
-            changed=self._class_changed,
+            changed=self._routes.class_changed,
             skipped=self._counted(kinds.PROVIDER_CLASS),
         )
         self.injections = Store(
             objects.injection,
-            changed=self._injection_changed,
+            changed=self._routes.injection_changed,
             skipped=self._counted(kinds.INJECTION),
+            scopes=self._scopes,
         )
         self.namespaces = Store(
             objects.namespace,
-            changed=self._namespace_changed,
+            changed=self._routes.namespace_changed,
             skipped=self._counted(kinds.NAMESPACE),
         )
         self.limit_ranges = Store(
             objects.limit_range,
-            changed=self._bounds_changed,
+            changed=self._routes.bounds_changed,
             skipped=self._counted(kinds.LIMIT_RANGE),
+            scopes=self._scopes,
         )
         self.quotas = Store(
             objects.quota,
-            changed=self._bounds_changed,
+            changed=self._routes.bounds_changed,
             skipped=self._counted(kinds.RESOURCE_QUOTA),
+            scopes=self._scopes,
         )
         self.pods = Pods(
             self._pages(sources.PODS, pod_objects.pod),
             pod_objects.pod,
             list_later=lambda namespace: self._to_list.add(ObjectKey(namespace, "")),
-            changed=self._pod_changed,
+            changed=self._routes.pod_changed,
             skipped=self._counted(kinds.POD),
             scopes=self._scopes,
+        )
+        self._routes.begin(
+            Known(
+                policies=self.policies, indexes=self.indexes, classes=self.classes, pods=self.pods
+            )
         )
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
         self._live = LiveReads(self._pages, skipped=skipped)
@@ -124,7 +137,7 @@ class Caches:
             (
                 Readers(self.policies, queue.add),
                 Readers(self.indexes, index_queue.add),
-                Readers(self.classes, self._queue_class, of_namespace=namespace),
+                Readers(self.classes, self._routes.queue_class, of_namespace=namespace),
             ),
         )
         self._reflectors = self._all_reflectors()
@@ -164,7 +177,7 @@ class Caches:
             *(self.policies, self.indexes, self.classes, self.namespaces),
             *(self.limit_ranges, self.quotas, *needed),
         ]
-        if self._injection_queue is not None:
+        if self._injects:
             stores.append(self.injections)
         return self.pods.synced and all(it.synced for it in stores)
 
@@ -322,7 +335,7 @@ class Caches:
     def _owned_store(self, kind: Kind) -> Store:
         return Store(
             self._owned_trim(kind),
-            changed=partial(self._owned_changed, kind.plural),
+            changed=partial(self._routes.owned_changed, kind.plural),
             skipped=self._counted(kind),
             scopes=self._scopes,
         )
@@ -352,11 +365,7 @@ class Caches:
             (sources.NAMESPACES, objects.namespace, self.namespaces),
             (sources.LIMIT_RANGES, objects.limit_range, self.limit_ranges),
             (sources.QUOTAS, objects.quota, self.quotas),
-            *(
-                [(sources.INJECTIONS, objects.injection, self.injections)]
-                if self._injection_queue is not None
-                else []
-            ),
+            *([(sources.INJECTIONS, objects.injection, self.injections)] if self._injects else []),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
         made = [
@@ -437,111 +446,4 @@ class Caches:
 
     def _list_pods(self, key: ObjectKey) -> None:
         if self.pods.fill(key.namespace):
-            self._queue_all(key.namespace)
-
-    def _queue_all(self, namespace: str) -> None:
-        for store, queue in ((self.policies, self._queue), (self.indexes, self._index_queue)):
-            for kept in store.of(namespace):
-                queue.add(kept.key)
-
-    # --- what changes queues its policy
-
-    def _policy_changed(self, before: Kept | None, after: Kept | None) -> None:
-        seen = after or before
-        if seen is None:
-            return
-        for name in {name for it in (before, after) if it is not None for name in it.classes}:
-            self._class_queue.add(ObjectKey("", name))  # it counts its policies
-        if after is not None:
-            self.pods.follow(seen.namespace)
-        elif not self.policies.of(seen.namespace):
-            self.pods.drop(seen.namespace)
-        self._queue_policy(seen.key)
-
-    def _index_changed(self, before: Kept | None, after: Kept | None) -> None:
-        for seen in (before, after):
-            if seen is not None:
-                self._index_queue.add(seen.key)
-                # The policy's document lists its indexes.
-                if self.policies.kept(seen.namespace, seen.policy) is not None:
-                    self._queue.add(ObjectKey(seen.namespace, seen.policy))
-        if before is not None and after is None:
-            # Another index may claim its targets now.
-            for index in self.indexes.of(before.namespace):
-                self._index_queue.add(index.key)
-
-    def _class_changed(self, before: Kept | None, after: Kept | None) -> None:
-        for seen in (before, after):
-            if seen is not None:
-                self._queue_class(seen.key)
-
-    def _queue_class(self, key: ObjectKey) -> None:
-        """Queue a class, and all policies and indexes that depend on it."""
-        self._class_queue.add(key)
-        for user in self.users_of_class(key.name):
-            self._queue_policy(user)
-
-    def _queue_policy(self, key: ObjectKey) -> None:
-        """Queue a policy, its indexes, and the injection of its namespace."""
-        self._queue.add(key)
-        self._queue_injection(key.namespace)
-        for index in self.indexes.of(key.namespace):
-            if index.policy == key.name:
-                self._index_queue.add(index.key)
-
-    def _queue_injection(self, namespace: str) -> None:
-        if self._injection_queue is not None:
-            self._injection_queue.add(ObjectKey(namespace, names.INJECTION_NAME))
-
-    def _bounds_changed(self, before: Kept | None, after: Kept | None) -> None:
-        """Queue the object that tells the API server which sidecar fits into new pods."""
-        seen = after or before
-        if seen is not None and self.policies.of(seen.namespace):
-            self._queue_injection(seen.namespace)
-
-    def _injection_changed(self, before: Kept | None, after: Kept | None) -> None:
-        """Queue the object, and the policies that are injected, or no longer, from now on."""
-        seen = after or before
-        if seen is None:
-            return
-        self._queue_injection(seen.namespace)
-        was, now = (
-            set(it.value()["selectors"].items()) if it is not None else set()
-            for it in (before, after)
-        )
-        for name in {name for name, _ in was ^ now}:
-            if self.policies.kept(seen.namespace, name) is not None:
-                self._queue.add(ObjectKey(seen.namespace, name))
-
-    def _namespace_changed(self, before: Kept | None, after: Kept | None) -> None:
-        if after is None:
-            return
-        if before is None or before.outline != after.outline:
-            # The policy of a new namespace may have been seen first.
-            self._queue_all(after.name)
-            self._queue_injection(after.name)
-        for policy in self.policies.of(after.name):
-            if policy.classes:  # other labels decide on nothing else
-                self._queue_policy(policy.key)
-                for name in policy.classes:
-                    self._class_queue.add(ObjectKey("", name))
-
-    def _owned_changed(self, plural: str, before: Kept | None, after: Kept | None) -> None:
-        seen = after or before
-        if seen is None:
-            return
-        version = after.version if after is not None else ""
-        if self._api.is_echo(plural, seen.namespace, seen.name, version=version):
-            return
-        for it in (before, after):
-            if it is not None and it.policy:
-                self._queue.add(ObjectKey(seen.namespace, it.policy))
-            if it is not None and it.index:
-                self._index_queue.add(ObjectKey(seen.namespace, it.index))
-
-    def _pod_changed(self, before: Kept | None, after: Kept | None) -> None:
-        for seen in (before, after):
-            if seen is not None and seen.policy:
-                self._queue.add(ObjectKey(seen.namespace, seen.policy))
-            if seen is not None and self.indexes.kept(seen.namespace, seen.index) is not None:
-                self._index_queue.add(ObjectKey(seen.namespace, seen.index))
+            self._routes.queue_all(key.namespace)

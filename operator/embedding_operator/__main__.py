@@ -129,6 +129,7 @@ def _run() -> int:
                 chosen.webhook,
                 chosen.namespace,
                 api,
+                free,
                 stopping,
                 may_write=lambda: held.is_held,
             ),
@@ -233,6 +234,7 @@ def _files(
     hook: settings.Webhook,
     namespace: str,
     api: client.KubeClient,
+    free: client.KubeClient,
     stopping: threading.Event,
     *,
     may_write: Callable[[], bool],
@@ -251,7 +253,7 @@ def _files(
         configuration=hook.configuration,
         directory=hook.certificate_directory,
     )
-    kept = webhook_ca.WebhookCA(objects=api, place=place, may_write=may_write)
+    kept = webhook_ca.WebhookCA(objects=api, free=free, place=place, may_write=may_write)
     _start(kept.run, stopping)
     return admission_server.Files(certificate=place.file, key=place.file, client_ca=hook.client_ca)
 

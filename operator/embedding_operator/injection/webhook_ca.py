@@ -1,9 +1,10 @@
 """The webhook's CA: a Secret, a file, and the caBundle in the webhook's configuration.
 
 The replica that holds the Lease writes the Secret and the configuration; the others read the
-Secret. All three are checked at the start, every minute and when a certificate is due: an upgrade
-of the chart may remove the caBundle, and an API server that cannot call the webhook creates pods
-without sidecars.
+Secret, and make it where there is none: the holder may have values that need no webhook, and waits
+for these replicas to be ready. All three are checked at the start, every minute and when a
+certificate is due: an upgrade of the chart may remove the caBundle, and an API server that cannot
+call the webhook creates pods without sidecars.
 
 The caBundle has the former authority beside the new one, and a certificate of a new authority is
 served only once the API server has been told of that authority: replicas change at different times.
@@ -31,9 +32,7 @@ _LOG = logging.getLogger(__name__)
 CHECK_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 0.2
-"""Between looks at the clock, which need no request, as a suspended cluster wakes with a late one;
-and at a Secret that the holder of the Lease has not written yet."""
-_NOT_WRITTEN: Final = "NotWritten"
+"""Between looks at the clock, which need no request: a suspended cluster wakes with a late one."""
 FIELD_MANAGER: Final = "embedding-operator-webhook"
 _ATTEMPTS: Final = 5
 _KEYS: Final = ("ca.crt", "ca.key", "tls.crt", "tls.key")
@@ -62,32 +61,40 @@ class Place:
 
 
 class WebhookCA:
-    """Keeps the Secret, the file and the webhook's configuration in agreement."""
+    """Keeps the Secret, the file and the webhook's configuration in agreement.
+
+    `objects` writes only while this replica holds the Lease, and `free` always: by it a Secret is
+    created, which one replica succeeds in.
+    """
 
     def __init__(
         self,
         *,
         objects: KubeClient,
+        free: KubeClient,
         place: Place,
         may_write: Callable[[], bool],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._objects = objects
+        self._free = free
         self._place = place
         self._may_write = may_write
         self._clock = clock
+        self._checked_at: datetime | None = None
         self._due_at: datetime | None = None
         self._owner: dict[str, Any] | None = None
 
     def check(self) -> None:
-        """Check and repair all three; without the right to write only the file.
+        """Check and repair all three; without the right to write a missing Secret and the file.
 
         Raises:
-            errors.OperatorError: the API server does not answer or refuses, was told of a new
-                authority just now, or the Secret is not there and only another replica may make it.
+            errors.OperatorError: the API server does not answer or refuses, or was told of a new
+                authority just now.
         """
+        self._checked_at = self._clock()
         may_write = self._may_write()
-        bundle = self._bundle() if may_write else self._stored()
+        bundle = (None if may_write else self._stored()) or self._bundle()
         if not self._place.file.exists():
             self._write(bundle)  # nothing better can be served
         if not self._tell(bundle, may_write=may_write) and bundle.former:
@@ -106,11 +113,6 @@ class WebhookCA:
             said = ""
             try:
                 self.check()
-            except errors.Unavailable as error:
-                if error.reason == _NOT_WRITTEN:  # as at the start of the first replicas
-                    stopping.wait(LOOK_SECONDS)
-                    continue
-                said = str(error)
             except (errors.OperatorError, OSError) as error:  # OSError: no space for the file
                 said = str(error)
             except Exception as error:  # noqa: BLE001 - no bug may end this thread
@@ -124,26 +126,22 @@ class WebhookCA:
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
         """Wait until stopped, or for so long, or until a certificate is due."""
         ends_at = time.monotonic() + seconds
-        was_due = self._is_due()
         while (left := ends_at - time.monotonic()) > 0 and not stopping.wait(
             min(left, LOOK_SECONDS)
         ):
-            if self._is_due() and not was_due:
+            if self._falls_due():
                 return
 
-    def _is_due(self) -> bool:
-        return self._due_at is not None and self._clock() > self._due_at
+    def _falls_due(self) -> bool:
+        """True if a certificate is due that was not when the last check began."""
+        due_at, checked_at = self._due_at, self._checked_at
+        return (
+            due_at is not None and checked_at is not None and checked_at <= due_at < self._clock()
+        )
 
-    def _stored(self) -> certificates.Bundle:
-        """The bundle in the Secret as it is."""
-        place = self._place
-        found = _read(self._objects.get(kinds.SECRET, place.namespace, place.secret))
-        if found is None:
-            raise errors.Unavailable(
-                f"the replica that holds the Lease has not written the Secret {place.secret} yet",
-                reason=_NOT_WRITTEN,
-            )
-        return found
+    def _stored(self) -> certificates.Bundle | None:
+        """The bundle in the Secret as it is; None where there is none."""
+        return _read(self._objects.get(kinds.SECRET, self._place.namespace, self._place.secret))
 
     def _bundle(self) -> certificates.Bundle:
         """The bundle in the Secret, renewed if due."""
@@ -180,7 +178,7 @@ class WebhookCA:
         """The operator's ServiceAccount, with which an uninstalled chart's Secret goes."""
         if self._owner is None:
             try:
-                found = self._objects.own_account()
+                found = self._free.own_account()
             except errors.Denied:  # whoever took this right from all users; the webhook is more
                 return None
             if found is None or found.namespace != self._place.namespace:
@@ -209,7 +207,7 @@ class WebhookCA:
             },
         }
         if stored is None:
-            self._objects.create(kinds.SECRET, self._place.namespace, body)
+            self._free.create(kinds.SECRET, self._place.namespace, body)
         else:
             metadata["resourceVersion"] = stored["metadata"]["resourceVersion"]
             body["type"] = stored["type"]  # immutable

@@ -83,7 +83,7 @@ def _run() -> int:
     for kind in seen.kinds:
         measured.watch_up(kind, partial(seen.hears, kind))
         measured.watch_silence(kind, partial(seen.silent_seconds, kind))
-    led = holder.Holder(chosen, api=api, seen=seen, queues=queues, measured=measured)
+    led = holder.Holder(chosen, api=api, free=free, seen=seen, queues=queues, measured=measured)
 
     def finish() -> None:
         if led.end(within_seconds=shutdown.WORK_SECONDS):
@@ -98,6 +98,7 @@ def _run() -> int:
             lost=lambda reason: ending.begin(code=FAULT_EXIT, reason=reason),
         )
     measured.watch_lease(lambda: held.is_held)
+    _start(led.prepare, stopping)
     seen.start(stopping, deaf=lambda kind: ending.begin(code=FAULT_EXIT, reason=_DEAF.format(kind)))
     listening = threading.Event()
     live: tuple[health.Check, ...] = (

@@ -1,8 +1,10 @@
 """The work of the replica that holds the Lease, composed.
 
-It reconciles, polls Vault, and asks sidecars and Prometheus. Nothing of it runs before `start`.
+It reconciles, polls Vault, and asks sidecars and Prometheus. Nothing of it runs before `start`, but
+for `prepare`.
 """
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -31,10 +33,12 @@ class Holder:
         chosen: settings.Settings,
         *,
         api: client.KubeClient,
+        free: client.KubeClient,
         seen: informers.Caches,
         queues: workers.Queues,
         measured: metrics.Metrics,
     ) -> None:
+        self._seen = seen
         told = events.EventRecorder(objects=api)
         self._store = store = _store(chosen, api, measured, queues)
         self._asked = asked = sidecars.Prober(
@@ -58,6 +62,7 @@ class Holder:
         users = RedisUsers()
         injections = injection_reconciler.InjectionReconciler(
             objects=api,
+            free=free,
             seen=seen,
             sidecar=sidecar(chosen),
             deadline_seconds=chosen.reconcile_deadline_seconds,
@@ -127,6 +132,13 @@ class Holder:
             resync_seconds=chosen.resync_seconds,
             is_ready=lambda: seen.synced,
         )
+
+    def prepare(self, stopping: threading.Event) -> None:
+        """Write what a replica needs to be ready, before it holds the Lease."""
+        while self._injections is not None and not stopping.wait(workers.SYNC_POLL_SECONDS):
+            if self._seen.synced:
+                self._injections.write_missing()
+                return
 
     def start(self) -> None:
         """Begin all of it."""

@@ -5,6 +5,7 @@ While the operator is down the last one holds.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from embedding_operator import errors
@@ -35,18 +36,23 @@ def check_served(objects: KubeClient, *, is_needed: bool) -> None:
 
 
 class InjectionReconciler:
-    """Reconciles namespaces; `deadline_seconds` bounds a reconcile's calls to the API server."""
+    """Reconciles namespaces; `deadline_seconds` bounds a reconcile's calls to the API server.
+
+    `objects` writes only while this replica holds the Lease, and `free` always.
+    """
 
     def __init__(
         self,
         *,
         objects: KubeClient,
+        free: KubeClient,
         seen: Caches,
         sidecar: injector.Sidecar,
         deadline_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
+        self._free = free
         self._seen = seen
         self._sidecar = sidecar
         self._deadline_seconds = deadline_seconds
@@ -75,6 +81,16 @@ class InjectionReconciler:
         self._problems.pop(key.namespace, None)
         return None
 
+    def write_missing(self) -> None:
+        """Write the objects of namespaces that have none, whichever replica holds the Lease.
+
+        The holder may inject by a webhook, and is replaced only once this replica is ready.
+        """
+        for key in self._seen.injected_namespaces():
+            if self._seen.injection(key.namespace) is None:
+                with suppress(errors.OperatorError):  # the problem is kept, and the holder repeats
+                    self(key)
+
     def _reconcile(self, name: str) -> None:
         namespace = self._seen.namespace(name)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
@@ -88,7 +104,9 @@ class InjectionReconciler:
         wanted = embedding_injection.of(
             name, covering, sidecar=self._sidecar, within=self._seen.bounds_of(name)
         )
-        if found is None or found["digest"] != embedding_injection.digest(wanted["spec"]):
+        if found is None:
+            self._free.apply(wanted)
+        elif found["digest"] != embedding_injection.digest(wanted["spec"]):
             self._objects.apply(wanted)
 
     def waits(self) -> str | None:

@@ -1,6 +1,6 @@
 """What the API server injects in a namespace, kept by what was last seen of it."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -85,6 +85,7 @@ class World:
         self.seconds = 0.0
         self.reconciles = injection_reconciler.InjectionReconciler(
             objects=self.objects,
+            free=self.objects,
             seen=self.seen,
             sidecar=pods.SIDECAR,
             deadline_seconds=60,
@@ -165,6 +166,24 @@ def test_policy_in_namespace_without_room_is_skipped_until_there_is(bounds, reas
     world.run()
     (policy,) = world.objects.written[1]["spec"]["policies"]
     assert "skipped" not in policy
+
+
+def test_replica_without_lease_writes_missing_object_and_changes_none():
+    world = World(OLD)
+    world.reconciles._objects = cast("Any", None)  # nothing is written by it
+    world.reconciles.write_missing()
+    assert len(world.objects.written) == 1
+    assert world.reconciles.waits() is None
+    world.seen.given = [OLD, YOUNG]
+    world.reconciles.write_missing()
+    assert len(world.objects.written) == 1
+
+
+def test_object_that_replica_cannot_write_is_left_to_holder():
+    world = World(OLD)
+    world.objects.refuses = errors.Denied("no right")
+    world.reconciles.write_missing()
+    assert world.reconciles.problem("shop") is not None
 
 
 def test_object_is_deleted_with_last_policy():

@@ -123,7 +123,7 @@ def test_file_is_its_owners_only(tmp_path):
     assert (tmp_path / "new" / "webhook.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_replica_without_lease_makes_secret_that_is_missing_and_tells_nobody(tmp_path):
+def test_replica_without_lease_makes_missing_secret_and_tells_nobody(tmp_path):
     server = Server()
     made(server, tmp_path / "waiting", may_write=False).check()
     assert served(tmp_path / "waiting") == base64.b64decode(

@@ -247,7 +247,7 @@ class Service:
             for places in missing.values():
                 if bounds[places[0]] > most:
                     return failover.over_rate(candidate, places[0], most)
-        items = [state.ask.items[places[0]] for places in missing.values()]
+        items = (state.ask.items[places[0]] for places in missing.values())
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 
     async def _without_token(

@@ -222,13 +222,15 @@ class InflightCalls:
         ):
             return
         inflight_call.completed_at = self._clock()
+        size_bytes = 0
         for entry in brought.entries.values():
-            inflight_call.size_bytes += len(entry.vector)
-        if inflight_call.size_bytes > MAX_KEPT_BYTES:
+            size_bytes += len(entry.vector)
+        if size_bytes > MAX_KEPT_BYTES:
             self._forget(inflight_call)
             return
+        inflight_call.size_bytes = size_bytes
         self._completed.append(inflight_call)
-        self._completed_bytes += inflight_call.size_bytes
+        self._completed_bytes += size_bytes
         while self._completed_bytes > MAX_KEPT_BYTES:
             self._forget_oldest()
         if not self._sweeps:

@@ -190,9 +190,7 @@ class RequestState:
         """Keep the entries of a call; `ours`: this request started it."""
         result = inflight_call.result() or _UNKNOWN
         for began, ended in (*inflight_call.waits, *inflight_call.sent):
-            end = clock() if ended is None else ended
-            if end > self.started_at:
-                self._spans.append((max(began, self.started_at), end))
+            self._spans.append((began, clock() if ended is None else ended))
         part = self._parts[request.candidate.space]
         for key, indexes in request.missing.items():
             entry = result.entries.get(key)

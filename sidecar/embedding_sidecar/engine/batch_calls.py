@@ -85,7 +85,7 @@ class Batch:
         if self.over is not None and rate is None:
             # Earlier batches of the request may have learned of one.
             rate = by.rate_of(chosen.name)
-        until = min(now + attempt_seconds, request.ends_at)
+        until = min(now + attempt_seconds, request.time.ends_at)
         if not inflight_call.waiting or until <= now:
             self._end(provider_call.TOO_LATE if inflight_call.waiting else provider_call.FOR_NOBODY)
             return
@@ -96,13 +96,11 @@ class Batch:
             part,
             inflight_call,
             until=until,
-            quota=by.quota_of(chosen.name),
-            price=by.price_of(chosen.name),
             background=request.background,
             rate=rate,
-            waits_until=request.waits_until,
+            waits_until=request.time.waits_until,
             done=partial(self._came, part, keys),
-        ).start()
+        ).start(now=now)
         is_renewable = chosen.name in by.tokens
         if inflight_call.sent and len(inflight_call.keys) == 1 and not is_renewable:
             # No other call follows; one that waits for the quota, or a token, may take longer.
@@ -139,7 +137,8 @@ class Batch:
         made = self._entries(part, keys, came)
         self.entries |= made
         self.tokens += came.tokens or 0
-        self.is_estimated = self.is_estimated or came.is_estimated
+        if came.is_estimated:
+            self.is_estimated = True
         try:
             self._go_on()
         finally:

@@ -24,9 +24,9 @@ def dispatch(by: Caller, request: portions.BatchRequest) -> inflight.Waiter | No
     ours = []
     for keys in batch_calls.split(by, request, wanted):
         trace = None if span is None else inflight.Trace(span)
-        ours.append(inflight.InflightCall(provider=name, keys=keys, shared=shared, trace=trace))
+        ours.append(inflight.InflightCall(name, keys, shared=shared, trace=trace))
     # It waits before they begin: no call is made without a waiting request.
-    waiter = inflight.Waiter(ours, others, ends_at=max(request.ends_at, request.ends_late))
+    waiter = inflight.Waiter(ours, others, ends_at=request.ends_at)
     for inflight_call in ours:
         by.registry.follow(inflight_call)
     if probes or len(ours) > 1:

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -69,7 +69,7 @@ class Trace:
             self.call.link(other)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
 class InflightCall:
     """Calls to one provider, one after the other, for some keys.
 
@@ -82,6 +82,7 @@ class InflightCall:
 
     provider: str
     keys: Sequence[str]
+    _: KW_ONLY
     shared: bool = True
     trace: Trace | None = None
     deadline: float = math.inf
@@ -137,7 +138,7 @@ class Waiter:
         if not self._left:
             self._end()
 
-    async def wait(self, *, now: float) -> None:
+    async def wait(self, *, clock: Callable[[], float]) -> None:
         """Wait until all calls have completed, or until `ends_at`; then wait for none of them.
 
         asyncio.wait would cost several times as much as the rest of the engine.
@@ -151,7 +152,7 @@ class Waiter:
                 # A call that completes in time anyway needs no timer.
                 for inflight_call in self._calls:
                     if inflight_call.deadline > ends_at:
-                        timer = loop.call_later(ends_at - now, self._end)
+                        timer = loop.call_later(ends_at - clock(), self._end)
                         break
                 await self._over
         finally:
@@ -221,13 +222,15 @@ class InflightCalls:
         ):
             return
         inflight_call.completed_at = self._clock()
+        size_bytes = 0
         for entry in brought.entries.values():
-            inflight_call.size_bytes += len(entry.vector)
-        if inflight_call.size_bytes > MAX_KEPT_BYTES:
+            size_bytes += len(entry.vector)
+        if size_bytes > MAX_KEPT_BYTES:
             self._forget(inflight_call)
             return
+        inflight_call.size_bytes = size_bytes
         self._completed.append(inflight_call)
-        self._completed_bytes += inflight_call.size_bytes
+        self._completed_bytes += size_bytes
         while self._completed_bytes > MAX_KEPT_BYTES:
             self._forget_oldest()
         if not self._sweeps:

@@ -4,16 +4,16 @@ Published limits, those of the policy and those that were learned decide the ite
 A refusal numbers items by their place in the call, callers by that in their request.
 """
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final
 
 from embedding_contract import document
 from embedding_sidecar import errors, providers
 from embedding_sidecar.engine import batches, failover, provider_states
 from embedding_sidecar.engine.learned_limits import TOO_LARGE, Size
+from embedding_sidecar.engine.retry_schedule import Time
 from embedding_sidecar.openai_format import cache_control
 from embedding_sidecar.rate.rates import ProviderRate
 from embedding_sidecar.telemetry import tracing
@@ -27,29 +27,32 @@ _ENVELOPE_BYTES: Final = 512
 """Bound of a body beside its items: model and the other fields."""
 
 
-@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False)
 class BatchRequest:
-    """The keys that a request wants of a provider until `ends_at`, each with its items' places.
+    """The keys that a request wants of a provider, each with its items' places.
 
     `ask` is the whole request, in this provider's terms. `since`: time of the last cache look-up.
-    `alone`: calls of other requests are not joined. `span`: the request's, where traced.
-    `background`: all its calls are counted against the background work's part of the quota. A call
-    waits for limits per minute until `waits_until`; the request then waits for it until
-    `ends_late`. `rate`: those limits, where there are any.
+    `time`: the provider's part of the request's time. `alone`: calls of other requests are not
+    joined. `span`: the request's, where traced. `background`: all its calls are counted against the
+    background work's part of the quota. `rate`: limits per minute, where there are any.
     """
 
     candidate: failover.Candidate
     ask: provider_api.Ask
+    _: KW_ONLY
     missing: Mapping[str, Sequence[int]]
     control: cache_control.CacheControl
     since: float
-    ends_at: float
+    time: Time
     alone: bool
     span: tracing.RequestSpan | None = None
     background: bool = False
-    waits_until: float = math.inf
-    ends_late: float = -math.inf
     rate: ProviderRate | None = None
+
+    @property
+    def ends_at(self) -> float:
+        """The time until which the request waits for its calls."""
+        return self.time.ends_at if self.rate is None else self.time.ends_late
 
 
 def of(request: BatchRequest, keys: Sequence[str]) -> provider_api.Ask:

@@ -7,7 +7,7 @@ refuses the key in force, with a new access token where it refuses the old one, 
 
 import logging
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -57,13 +57,13 @@ class Call:
     inflight_call: inflight.InflightCall
     _: KW_ONLY
     until: float
-    quota: Quota | WithCeiling
-    price: int
-    """Nano-dollars of a million tokens; 0 where no limit is in money."""
     background: bool
     rate: ProviderRate | None
     waits_until: float
     done: Done
+    quota: Quota | WithCeiling = field(init=False)
+    price: int = field(init=False)
+    """Nano-dollars of a million tokens; 0 where no limit is in money."""
     passage: Passage | None = None
     """Its draws from limits per minute, until it has ended."""
     is_short: bool = False
@@ -86,10 +86,11 @@ class Call:
     is_renewed: bool = False
     """True if the provider has refused an access token, and a new one was asked for."""
 
-    def start(self) -> None:
+    def start(self, *, now: float) -> None:
         """Make the first request."""
-        now = self.by.clock()
-        if self.by.states.is_plain(self.candidate.provider.name, now=now):
+        by, name = self.by, self.candidate.provider.name
+        self.quota, self.price = by.quota_of(name), by.price_of(name)
+        if by.states.is_plain(name, now=now):
             self.ask = replace(self.ask, plain=True)
         self.inflight_call.cancel = self._cancel
         self._choose_key(now)

@@ -124,13 +124,16 @@ class ProviderStates:
         """The provider answered with vectors of its own size, where another was asked for."""
         self._own_sizes[name] = numbers, now + FORGET_SECONDS
 
-    def own_size(self, name: str, *, now: float) -> int | None:
+    def own_size(self, name: str, *, clock: Callable[[], float]) -> int | None:
         """The vector size of a server that ignores `dimensions`, 0 where unknown; None if it obeys.
 
         An observed size counts for FORGET_SECONDS.
         """
-        numbers, until = self._own_sizes.get(name, (0, now))
-        return numbers if now < until else None
+        found = self._own_sizes.get(name)
+        if found is None:
+            return None
+        numbers, until = found
+        return numbers if clock() < until else None
 
     def _forget(self, name: str) -> None:
         self.breaker.succeeded(name)

@@ -1,8 +1,8 @@
 """A request under way: the entries of its items so far, and their cost."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -52,7 +52,7 @@ class _Part:
         return len({len(entry.vector) for entry in entries}) > 1
 
 
-@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+@dataclass(slots=True, eq=False, repr=False)
 class RequestState:
     """Entries by space and by index of the item, so that no answer mixes two spaces.
 
@@ -63,6 +63,7 @@ class RequestState:
 
     ask: provider_api.Ask
     control: cache_control.CacheControl
+    _: KW_ONLY
     started_at: float
     span: tracing.RequestSpan | None = None
     background: bool = False
@@ -114,24 +115,29 @@ class RequestState:
         return found
 
     def completed(
-        self, request: portions.BatchRequest, waiter: inflight.Waiter, *, now: float
+        self,
+        request: portions.BatchRequest,
+        waiter: inflight.Waiter,
+        *,
+        clock: Callable[[], float],
     ) -> errors.ProviderFailed | errors.Refused | None:
         """Take the results; the failure, if there is one of this provider or of this request."""
         candidate, missing = request.candidate, request.missing
         failures: list[errors.ProviderFailed | errors.Refused] = []
         for inflight_call in waiter.ours:
-            result = self._take(inflight_call, request, ours=True, now=now)
+            result = self._take(inflight_call, request, ours=True, clock=clock)
             self.attempts += len(inflight_call.sent)
             if inflight_call.beyond:
                 self._beyond |= inflight_call.beyond
             self._tokens += result.tokens
-            self._is_estimated = self._is_estimated or result.is_estimated
+            if result.is_estimated:
+                self._is_estimated = True
             if isinstance(result.failure, errors.Rejected):
                 failures.append(self._told(result.failure, inflight_call.keys, missing))
             elif result.failure is not None:
                 failures.append(result.failure)
         for inflight_call in waiter.others:
-            result = self._take(inflight_call, request, ours=False, now=now)
+            result = self._take(inflight_call, request, ours=False, clock=clock)
             of_this = inflight_call.provider == candidate.provider.name or result is _UNKNOWN
             # A failure that another text of that call may have caused is not this request's.
             is_theirs = isinstance(result.failure, errors.Declined) and len(
@@ -179,14 +185,12 @@ class RequestState:
         request: portions.BatchRequest,
         *,
         ours: bool,
-        now: float,
+        clock: Callable[[], float],
     ) -> inflight.CallResult:
         """Keep the entries of a call; `ours`: this request started it."""
         result = inflight_call.result() or _UNKNOWN
         for began, ended in (*inflight_call.waits, *inflight_call.sent):
-            end = now if ended is None else ended
-            if end > self.started_at:
-                self._spans.append((max(began, self.started_at), end))
+            self._spans.append((began, clock() if ended is None else ended))
         part = self._parts[request.candidate.space]
         for key, indexes in request.missing.items():
             entry = result.entries.get(key)

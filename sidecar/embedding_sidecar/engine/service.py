@@ -89,9 +89,7 @@ class Service:
         candidates = self._candidates(ask.model, ask.dimensions, ask.extra)
         candidate = candidates[0]
         started_at = self._clock() - waited_seconds
-        state = RequestState(
-            ask=ask, control=control, started_at=started_at, span=span, background=background
-        )
+        state = RequestState(ask, control, started_at=started_at, span=span, background=background)
         state.looked(candidate, found or await self._look(state, candidate))
         if not state.is_complete(candidate):
             by_weight = failover.drawn(
@@ -164,24 +162,22 @@ class Service:
                 failure = await self._without_token(candidate, ends_at=time.ends_at)
             if failure is None:
                 request = portions.BatchRequest(
-                    candidate=candidate,
-                    ask=failover.terms(candidate, state.ask),
+                    candidate,
+                    failover.terms(candidate, state.ask),
                     missing=missing,
                     control=state.control,
                     since=state.looked_at,
-                    ends_at=time.ends_at,
+                    time=time,
                     alone=state.is_alone(candidate.space),
                     span=state.span,
                     background=state.background,
-                    waits_until=time.waits_until,
-                    ends_late=time.ends_at if rate is None else time.ends_late,
                     rate=rate,
                 )
                 waiter = dispatch.dispatch(self._caller, request)
                 if waiter is None:
                     return False
-                await waiter.wait(now=self._clock())
-                failure = state.completed(request, waiter, now=self._clock())
+                await waiter.wait(clock=self._clock)
+                failure = state.completed(request, waiter, clock=self._clock)
             if failure is not None:
                 self._give_up(candidate, failure, schedule)
                 return False
@@ -233,7 +229,7 @@ class Service:
         if self._key_is_missing(chosen):
             return _KEY_IS_MISSING
         if candidate.dimensions is not None and chosen.dimensions is None:
-            numbers = self._caller.states.own_size(chosen.name, now=self._clock())
+            numbers = self._caller.states.own_size(chosen.name, clock=self._clock)
             if numbers is not None and numbers != candidate.dimensions:
                 return failover.ignores_dimensions(candidate, numbers)
         most_tokens = chosen.limits.tokens_per_item
@@ -247,7 +243,7 @@ class Service:
             for places in missing.values():
                 if bounds[places[0]] > most:
                     return failover.over_rate(candidate, places[0], most)
-        items = [state.ask.items[places[0]] for places in missing.values()]
+        items = (state.ask.items[places[0]] for places in missing.values())
         return providers.PROVIDERS[chosen.kind].obstacle(items)
 
     async def _without_token(

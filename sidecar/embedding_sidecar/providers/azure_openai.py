@@ -5,6 +5,7 @@ items); learn.microsoft.com/azure/ai-foundry/openai/how-to/embeddings and api-ve
 v1 form); openai-python, lib/azure.py (URL and headers). Errors: `http_status`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -58,7 +59,7 @@ class AzureOpenAI(wire_format.Translation):
         deployment = quote(terms(to).deployment, safe="")
         return f"{base}/deployments/{deployment}/embeddings?api-version={quote(dated, safe='')}"
 
-    def headers(self, to: document.Provider, *, credential: str | None) -> dict[str, str]:
+    def headers(self, to: document.Provider, *, credential: str | None) -> Mapping[str, str]:
         """An access token as OpenAI's keys are sent, a key in a header of Azure's own."""
         if to.identity is not None or credential is None:
             return provider_api.headers(credential)

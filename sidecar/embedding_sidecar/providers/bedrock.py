@@ -108,7 +108,7 @@ class Bedrock(wire_format.Translation):
         del credential
         return f"{to.base_url}/model/{quote(to.model, safe='')}/invoke"
 
-    def headers(self, to: document.Provider, *, credential: str | None) -> dict[str, str]:
+    def headers(self, to: document.Provider, *, credential: str | None) -> Mapping[str, str]:
         """A Bedrock API key as bearer; AWS keys, which have a colon, sign the request instead."""
         del to
         return provider_api.headers(None if credential and ":" in credential else credential)

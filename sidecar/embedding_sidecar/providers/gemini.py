@@ -68,7 +68,7 @@ class Gemini(wire_format.Translation):
         model = quote(to.model.removeprefix("models/"), safe="")
         return f"{to.base_url}/models/{model}:batchEmbedContents"
 
-    def headers(self, to: document.Provider, *, credential: str | None) -> dict[str, str]:
+    def headers(self, to: document.Provider, *, credential: str | None) -> Mapping[str, str]:
         """The key in a header of Google's own."""
         del to
         plain = provider_api.headers(None)

@@ -43,3 +43,8 @@ class Voyage(wire_format.Translation):
             "output_dimension": ask.dimensions,
             "input_type": input_type,
         }
+
+    def url(self, to: document.Provider, *, credential: str | None) -> str:
+        """The policy's, or that of Atlas for a key of its own."""
+        called = document.called_url(kind=self.vendor, base_url=to.base_url, api_key=credential)
+        return f"{called}/embeddings"

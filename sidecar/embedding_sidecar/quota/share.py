@@ -150,17 +150,18 @@ class Share:
 
     def left(self) -> Allowance:
         """The amounts that may still be drawn, by the store's last answer."""
-        if self.ledger.is_open:
+        ledger = self.ledger
+        if ledger.is_open:
             return NO_LIMIT
-        number = self.ledger.number
+        number = ledger.number
         ends_in = self._books.ends_in_seconds(now=self._clock())
         if ends_in is None:
             number = max(number, self._counter.present)
             ends_in = self._counter.period.end_seconds(number) - self._counter.wall_clock()
-        calls, tokens, _ = left = self.ledger.bounds
-        if number == self.ledger.number:
-            left = self.ledger.left(others=self._books.others(self.ledger))
-        calls_left, tokens_left, cost_left = left
+        calls, tokens, cost_left = ledger.bounds
+        calls_left, tokens_left = calls, tokens
+        if number == ledger.number:
+            calls_left, tokens_left, cost_left = ledger.left(others=self._books.others(ledger))
         return Allowance(calls, calls_left, tokens, tokens_left, ends_in, cost_left)
 
     async def close(self) -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
 
 from embedding_sidecar.translation import vector_decoder
 
 Item = str | tuple[int, ...]
 """One input: a text, or the numbers of its tokens."""
+_REMEMBERED: Final = 16
+"""Sets of headers: for each of a policy's 8 providers with the present and the previous key."""
 
 
 @dataclass(slots=True, repr=False)
@@ -47,8 +50,12 @@ class HttpRequest(NamedTuple):
         return f"<POST {self.url}>"
 
 
-def headers(api_key: str | None) -> dict[str, str]:
-    """The headers of a JSON request, with the key where there is one."""
+@lru_cache(maxsize=_REMEMBERED)
+def headers(api_key: str | None) -> Mapping[str, str]:
+    """The headers of a JSON request, with the key where there is one.
+
+    Cached: they are the same for every call to one provider with one key.
+    """
     found = {
         "user-agent": "embedding-sidecar",
         "accept-encoding": "identity",

@@ -327,13 +327,19 @@ class Reader:
         ):
             raise bad_answer()
         vector = _vector(entry.get(self._form.vector))
-        self._vector_bytes = self._vector_bytes or len(vector)
-        if len(vector) != self._vector_bytes or len(vector) > self._most_bytes:
-            if self._asked and not self._read:
-                raise errors.WrongSize(len(vector) // BYTES_PER_NUMBER)
-            raise bad_answer()
-        self._in_place = self._in_place and index in (None, place)
+        if len(vector) != self._vector_bytes:
+            self._take_size(len(vector))
+        if index is not None and index != place:
+            self._in_place = False
         self._read.append((index, vector))
+
+    def _take_size(self, vector_bytes: int) -> None:
+        """Take the size of the first vector for that of all, unless another one is known."""
+        if self._asked and not self._read:
+            raise errors.WrongSize(vector_bytes // BYTES_PER_NUMBER)
+        if self._vector_bytes or vector_bytes > self._most_bytes:
+            raise bad_answer()
+        self._vector_bytes = vector_bytes
 
     def _by_index(self) -> Iterator[bytes]:
         """All vectors by index. One may have none, and is the first.

@@ -1,7 +1,7 @@
 """A provider's wire format: OpenAI's, which most vendors share, but for what a vendor overrides."""
 
 import abc
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -44,7 +44,7 @@ class Translation(abc.ABC):
     def fields(self, ask: provider_api.Ask, to: document.Provider) -> dict[str, Any]:
         """The fields beside model, input and encoding_format; one that is None is left out."""
 
-    def obstacle(self, items: Collection[provider_api.Item]) -> errors.UnsupportedInput | None:
+    def obstacle(self, items: Iterable[provider_api.Item]) -> errors.UnsupportedInput | None:
         """The reason why this vendor cannot take these items at all; None where it can."""
         if self.takes_tokens or not any(isinstance(item, tuple) for item in items):
             return None
@@ -70,10 +70,10 @@ class Translation(abc.ABC):
 
     def url(self, to: document.Provider, *, credential: str | None) -> str:
         """The URL that is called."""
-        called = document.called_url(kind=self.vendor, base_url=to.base_url, api_key=credential)
-        return f"{called}/embeddings"
+        del credential
+        return f"{to.base_url}/embeddings"
 
-    def headers(self, to: document.Provider, *, credential: str | None) -> dict[str, str]:
+    def headers(self, to: document.Provider, *, credential: str | None) -> Mapping[str, str]:
         """The headers of a request, the credential's among them."""
         del to
         return provider_api.headers(credential)

@@ -170,7 +170,7 @@ def test_b2_knowledge_of_provider_outlives_edit():
     states.follow(edited, KEY, now=2.0)
     assert states.breaker.cool_down("p", now=2.0) is not None
     assert states.is_plain("p", now=2.0)
-    assert states.own_size("p", now=2.0) == 384
+    assert states.own_size("p", clock=lambda: 2.0) == 384
     assert "p" in states.refused
 
 
@@ -188,7 +188,7 @@ def test_b2_another_provider_of_name_begins_anew(other):
     states.follow(other, {}, now=2.0)
     assert states.breaker.cool_down("p", now=2.0) is None
     assert not states.is_plain("p", now=2.0)
-    assert states.own_size("p", now=2.0) is None
+    assert states.own_size("p", clock=lambda: 2.0) is None
     assert states.refused == {}
 
 
@@ -196,7 +196,7 @@ def test_b2_another_model_forgets_what_was_models():
     """B2."""
     states = taught()
     states.follow(policy(one("p", "other", kind="OpenAICompatible")), KEY, now=2.0)
-    assert states.own_size("p", now=2.0) is None
+    assert states.own_size("p", clock=lambda: 2.0) is None
     assert states.breaker.cool_down("p", now=2.0) is not None
 
 

@@ -40,7 +40,7 @@ def begin(registry, *, result=BROUGHT, seconds=1.0, shared=True, key="k"):
 
 
 async def wait(registry, *waited_for, ends_at=FAR):
-    await inflight.Waiter([], waited_for, ends_at=ends_at).wait(now=registry._clock())
+    await inflight.Waiter([], waited_for, ends_at=ends_at).wait(clock=registry._clock)
 
 
 def test_call_is_found_until_it_completes_and_by_earlier_lookers(loop, registry):

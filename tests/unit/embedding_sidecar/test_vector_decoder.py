@@ -185,3 +185,11 @@ def test_d4_longest_of_hostile_answers_is_given_up():
     for body in (fair, *hostile):
         intake.leave(body)
     assert intake.held_bytes == 0
+
+
+def test_later_vector_of_other_size_is_bad_answer():
+    vectors = [base64.b64encode(vector(1, numbers)).decode() for numbers in (2, 3)]
+    body = json.dumps({"data": [{"embedding": it} for it in vectors]}).encode()
+    with pytest.raises(errors.Unusable) as caught:
+        read([body], count=2, dimensions=2)
+    assert caught.type is errors.Unusable

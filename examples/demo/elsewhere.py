@@ -27,7 +27,12 @@ REVIEWER = "vault-reviewer"
 CHART = installation.ROOT / "charts" / "embedding-operator"
 RUN = "elsewhere.json"
 """The file of the demo's folder that says which run made what stands in the cluster."""
-DEFINITIONS = ("embeddingpolicies", "embeddingindexes", "clusterembeddingproviders")
+DEFINITIONS = (
+    "embeddingpolicies",
+    "embeddingindexes",
+    "embeddinginjections",
+    "clusterembeddingproviders",
+)
 GROUP = "embedding.agenticverz.io"
 
 

@@ -79,6 +79,8 @@ def test_upgrade_from_webhook_to_policy_injects_each_pod_once(shop):
     done = threading.Event()
     admission = both_ways.Admission(shop.kubectl.kubeconfig)
     pod = installation.application_pod("during")
+    # The operator that comes back reconciles before its webhook is asked.
+    both_ways.wait_until_injected(admission, "shop", pod)
 
     def create():
         while not done.is_set():

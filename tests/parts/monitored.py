@@ -174,6 +174,9 @@ def running(folder: Path) -> Iterator[Run]:
         _swap(folder / "search", _document("search", parts, indexes=(table.served,)))
         operator, operator_port = metrics.Metrics(), ports.free()
         operator.watch_up(names.PLURAL, lambda: True)
+        operator.watch_silence(names.PLURAL, lambda: 1.0)
+        operator.watch_lease(lambda: True)
+        operator.definition_lacks(names.PLURAL, 0)
         operator.watch_oldest(lambda: 0.0)
         listener.Listener(
             port=operator_port, pages={names.PATH_METRICS: operator.page}, name="metrics"

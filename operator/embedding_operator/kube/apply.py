@@ -72,7 +72,7 @@ class ObjectApplier:
 
     def remove(self, owner: Owner, unwanted: Object) -> None:
         """Delete an object that the owner no longer wants, if it is there and ours."""
-        live = self._reads.get_ours(*_place(unwanted))
+        live = self._reads.get_unwanted(*_place(unwanted))
         if live is not None and ownership.is_ours(live, owner):
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})

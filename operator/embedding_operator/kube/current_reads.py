@@ -12,6 +12,8 @@ import msgspec
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Kind, Object
 
+MOST_BYTES: Final = 65_536
+"""Larger objects are read each time: tenants write Secrets of a MiB."""
 Get = Callable[[Kind, str | None, str], Object | None]
 """Reads an object of the API server; None where there is none."""
 Place = tuple[Kind, str | None, str]
@@ -78,28 +80,39 @@ class CurrentReads:
             found: Object | None = msgspec.json.decode(known.body)
             return found
         live = self._get(*place)
-        self._remembered[place] = _Remembered(token, msgspec.json.encode(live))
+        self._remember(place, token, live)
         return live
 
-    def get_ours(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """An object of ours, by `get`; nothing is read where the watch shows none."""
+    def get_unwanted(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """An object of ours that is to go: read now, or not at all where the watch shows none."""
         place = kind, namespace, name
         # One that was written a moment ago may not be shown yet.
         if self._known(place) is None and self._changes.shows_none(*place):
             return None
-        return self.get(*place)
+        self._forget(place)
+        return self._get(*place)
 
     def wrote(self, answer: Object) -> None:
         """Remember the answer to a write of our own: its event is no reason to read it again."""
         kind, metadata = kinds.KINDS[answer["kind"]], answer["metadata"]
         if kind in kinds.ECHOING:
             place = kind, metadata["namespace"], metadata["name"]
-            body = msgspec.json.encode(answer)
-            self._remembered[place] = _Remembered(metadata["resourceVersion"], body)
+            self._remember(place, metadata["resourceVersion"], answer)
 
     def next_round(self) -> None:
         """Forget what was not read since the call before the last."""
         self._of_last_round, self._remembered = self._remembered, {}
+
+    def _remember(self, place: Place, token: object, found: Object | None) -> None:
+        body = msgspec.json.encode(found)
+        if len(body) <= MOST_BYTES:
+            self._remembered[place] = _Remembered(token, body)
+        else:
+            self._forget(place)
+
+    def _forget(self, place: Place) -> None:
+        self._remembered.pop(place, None)
+        self._of_last_round.pop(place, None)
 
     def _known(self, place: Place) -> _Remembered | None:
         return self._remembered.get(place) or self._of_last_round.get(place)

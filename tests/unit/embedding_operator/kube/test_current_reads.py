@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedding_operator.kube import kinds
-from embedding_operator.kube.current_reads import CurrentReads
+from embedding_operator.kube.current_reads import MOST_BYTES, CurrentReads
 
 PLACE = kinds.SECRET, "shop", "keys"
 
@@ -113,7 +113,7 @@ def test_own_write_is_no_reason_to_read():
 def test_object_of_ours_is_not_read_where_watch_shows_none():
     cluster = Cluster()
     cluster.shown = 0
-    assert reading(cluster).get_ours(*PLACE) is None
+    assert reading(cluster).get_unwanted(*PLACE) is None
     assert cluster.reads == 0
 
 
@@ -122,7 +122,23 @@ def test_object_written_moment_ago_is_there_before_its_watch_shows_it():
     cluster.shown = 0
     reads = reading(cluster)
     reads.wrote(cluster.written())
-    assert reads.get_ours(*PLACE) is not None
+    assert reads.get_unwanted(*PLACE) is not None
+
+
+def test_object_that_is_to_go_is_not_remembered():
+    cluster = Cluster()
+    reads = reading(cluster)
+    versions(reads, 1)
+    assert reads.get_unwanted(*PLACE) is not None
+    versions(reads, 2)
+    assert cluster.reads == 3
+
+
+def test_large_object_is_read_each_time():
+    cluster = Cluster()
+    reads = CurrentReads(lambda *_: {**cluster.get(), "text": "x" * MOST_BYTES}, changes=cluster)
+    versions(reads, 3)
+    assert cluster.reads == 3
 
 
 def test_object_that_is_not_read_in_round_is_forgotten():

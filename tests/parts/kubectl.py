@@ -50,7 +50,7 @@ class Kubectl:
         """Until the kind of a CustomResourceDefinition is served."""
         deadline = time.monotonic() + DEFINED_SECONDS
         # Not `kubectl wait`, which fails while the object has no conditions at all.
-        while not self._established(file):
+        while not (self._established(file) and self._is_listed(file)):
             if time.monotonic() > deadline:
                 raise AssertionError(f"{file.name}: not served after {DEFINED_SECONDS} s")
             time.sleep(0.05)
@@ -59,6 +59,15 @@ class Kubectl:
         status = self.get("-f", str(file)).get("status") or {}
         conditions = status.get("conditions") or []  # null until there is one
         return any(it["type"] == "Established" and it["status"] == "True" for it in conditions)
+
+    def _is_listed(self, file: Path) -> bool:
+        """False while the storage of an established kind is being made (429)."""
+        name = self.get("-f", str(file))["metadata"]["name"]
+        try:
+            self("get", name, "--all-namespaces", "--output", "name")
+        except KubectlError:
+            return False
+        return True
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """An object, or a list of them, as parsed JSON."""

@@ -44,6 +44,7 @@ class Release:
         self._helm = Helm(kubeconfig)
 
     def upgrade(self, **values):
+        values = {"injection": {"by": "webhook"}, **values}
         chart = str(ROOT / "charts" / NAME)
         where = ("-n", SYSTEM_NAMESPACE, "--create-namespace", "-f", "-")
         self._helm("upgrade", "--install", NAME, chart, *where, stdin=json.dumps(values))

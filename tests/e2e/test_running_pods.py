@@ -12,7 +12,7 @@ import yaml
 from embedding_contract import names
 from tests.e2e.test_rotation import application
 from tests.integration.test_kubectl_plugin import Plugin
-from tests.parts import installation
+from tests.parts import both_ways, installation
 
 pytestmark = pytest.mark.node
 
@@ -66,7 +66,13 @@ class Running:
         guaranteed = copy.deepcopy(application("guaranteed", {"embeddings": NAME}))
         (container,) = guaranteed["spec"]["template"]["spec"]["containers"]
         container["resources"] = {"requests": FIXED, "limits": FIXED}
-        self.shop.kubectl.apply(policy(FIRST), burstable, guaranteed)
+        self.shop.kubectl.apply(policy(FIRST))
+        # Pods that are created right with their policy may be before what injects them.
+        admission = both_ways.Admission(self.shop.kubectl.kubeconfig)
+        pod = installation.application_pod("first", labels={"embeddings": NAME})
+        both_ways.wait_until_injected(admission, "shop", pod)
+        admission.close()
+        self.shop.kubectl.apply(burstable, guaranteed)
         for name in ("burstable", "guaranteed"):
             self.shop.kubectl(
                 "rollout", "status", f"deployment/{name}", "-n", "shop", "--timeout=120s"

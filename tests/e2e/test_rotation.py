@@ -73,8 +73,10 @@ class Rotating:
         shop.parts.start_provider(DOOR)
         self.write(self.key)
         shop.parts.write_keys(path=ENVIRONMENT_PATH, PASSWORD=self.new_key())
-        shop.kubectl.apply(policy(), application("rotation", {"embeddings": "rotation"}))
+        shop.kubectl.apply(policy())
+        # Pods that are created right with their policy may be before what injects them.
         shop.wait_for_policy("Ready", name="rotation")
+        shop.kubectl.apply(application("rotation", {"embeddings": "rotation"}))
         shop.kubectl("rollout", "status", "deployment/rotation", "-n", "shop", "--timeout=120s")
         shop.wait_for_policy("ConfigInForce", name="rotation")
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from embedding_contract import names
+from embedding_contract import formats, names
 from tests.fakes import provider
 from tests.parts import ports, sidecar
 
@@ -146,6 +146,7 @@ def test_backup_answers_in_its_own_name_while_primary_is_down(from_environment, 
     # A refused connection costs nothing; the backup's call counts.
     assert running.page(names.PATH_QUOTA)["current_count"] == 1
     assert running.page(names.PATH_CONFIG) | {"policy": 0, "providers": 0} == {
+        "format": formats.CURRENT,
         "provider": "openai",
         "model": MODEL,
         "backup_provider": "voyage",

@@ -156,6 +156,7 @@ def nearly_right(one, number):
         assert [row["index"] for row in data] == list(range(1 if is_tokens else len(items)))
         if body.get("encoding_format") == "base64" and isinstance(items[0], str):
             kind = body.get("input_type") if body["model"] == "voyage" else None
+            kind = "document" if kind == "passage" else kind  # Voyage's word for it
             size = body.get("dimensions") or body.get("output_dimension") or provider.DIMENSIONS
             assert [base64.b64decode(row["embedding"]) for row in data] == [
                 provider.vector(body["model"], item, int(size), kind) for item in items

@@ -4,6 +4,7 @@ Times are printed, and none is asserted.
 """
 
 import copy
+import re
 import time
 
 import pytest
@@ -94,9 +95,12 @@ class Running:
         """What kubelet reports of the sidecars' resources."""
         return {
             name: next(
-                it.get("resources")
-                for it in pod["status"]["initContainerStatuses"]
-                if it["name"] == names.CONTAINER
+                (
+                    it.get("resources")
+                    for it in pod["status"].get("initContainerStatuses", ())
+                    if it["name"] == names.CONTAINER
+                ),
+                None,
             )
             for name, pod in self.pods().items()
         }
@@ -184,7 +188,8 @@ def test_rollout_restarts_workloads_of_pods_without_sidecar(running):
     rollout = ("embedding", "rollout", NAME, "-n", "shop")
 
     def is_seen():
-        return "Deployment/burstable  1/1   1 no sidecar" in running.plugin(*rollout, "--dry-run")
+        said = running.plugin(*rollout, "--dry-run")
+        return re.search(r"Deployment/burstable +1/1 +1 no sidecar", said)
 
     # The webhook learns of the label by a watch.
     running.wait(is_seen, "the look at what it would do")

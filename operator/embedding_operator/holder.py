@@ -60,14 +60,15 @@ class Holder:
             observe=measured.monitoring_asked,
         )
         users = RedisUsers()
-        injections = injection_reconciler.InjectionReconciler(
-            objects=api,
-            free=free,
-            seen=seen,
-            sidecar=sidecar(chosen),
-            deadline_seconds=chosen.reconcile_deadline_seconds,
-        )
-        self._injections = injections if chosen.injects_by_policy else None
+        self._injections = None
+        if chosen.injects_by_policy:
+            self._injections = injection_reconciler.InjectionReconciler(
+                objects=api,
+                free=free,
+                seen=seen,
+                sidecar=sidecar(chosen),
+                deadline_seconds=chosen.reconcile_deadline_seconds,
+            )
         reconciler = Reconciler(
             objects=api,
             seen=seen,
@@ -125,8 +126,9 @@ class Holder:
                     (seen.start_round, queues.policies, reconciler),
                     (seen.indexes.keys, queues.indexes, index_reconciler),
                     (seen.classes.keys, queues.classes, class_reconciler),
-                    (seen.injected_namespaces, queues.injections, injections),
+                    (seen.injected_namespaces, queues.injections, self._injections),
                 )
+                if do is not None
             ],
             workers=chosen.workers,
             resync_seconds=chosen.resync_seconds,

@@ -302,7 +302,7 @@ class Reconciler:
         named = self._sidecar.pull_secrets
         if not named:
             return None
-        missing = [it for it in named if self._objects.get(kinds.SECRET, namespace, it) is None]
+        missing = [it for it in named if self._seen.reads.get(kinds.SECRET, namespace, it) is None]
         return policy_status.pull_secrets_verdict(missing)
 
     # --- say

@@ -54,8 +54,8 @@ def main() -> int:
 def _run() -> int:
     try:
         chosen = settings.read(os.environ)
-        # Without the Lease a replica writes by `free` only: the Lease itself, and events about pods
-        # that its webhook passed over.
+        # Without the Lease a replica writes by `free` only: the Lease itself, events about pods
+        # that its webhook passed over, and what is missing for it to be ready.
         free = kubeconfig.connect()
         held = holding.Holding()
         api = kubeconfig.connect(check=held.check)

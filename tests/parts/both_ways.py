@@ -155,7 +155,7 @@ def injection(
     policies: Iterable[Object],
     *,
     sidecar: injector.Sidecar,
-    within: namespace_bounds.Bounds = embedding_injection.UNBOUNDED,
+    within: namespace_bounds.Bounds = namespace_bounds.UNBOUNDED,
 ) -> dict[str, Any]:
     """The EmbeddingInjection that the operator would write in this namespace."""
     candidates = selection.candidates(policies)
@@ -189,7 +189,7 @@ class Webhook:
     def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
         """None: tests of LimitRanges write them to the API server."""
         _ = namespace
-        return namespace_bounds.Bounds()
+        return namespace_bounds.UNBOUNDED
 
     def server_version(self) -> tuple[int, int]:
         """The API server's."""

@@ -113,19 +113,10 @@ def other(kind: str, name: str, pods: Sequence[Object], action: str | None = Non
 def table(rows: Sequence[Row]) -> str:
     """The rows as text, by kind and name."""
     lines = [
-        _HEADS,
-        *(
-            (f"{it.kind}/{it.name}", f"{len(it.late)}/{it.pods}", _reasons(it), it.action)
-            for it in sorted(rows, key=lambda it: (not it.restarts, it.kind, it.name))
-        ),
+        (f"{it.kind}/{it.name}", f"{len(it.late)}/{it.pods}", _reasons(it), it.action)
+        for it in sorted(rows, key=lambda it: (not it.restarts, it.kind, it.name))
     ]
-    shown = [tuple(map(terminal.shown, line)) for line in lines]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    return "".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in shown
-    )
+    return "".join(f"{line}\n" for line in terminal.columns([_HEADS, *lines]))
 
 
 def _reasons(it: Row) -> str:

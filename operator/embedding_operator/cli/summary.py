@@ -34,11 +34,8 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
         return
     yield f"{_INDENT}{title}"
     # A condition's message may quote a pod.
-    shown = [tuple(map(terminal.shown, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        yield f"{_INDENT * 2}{'  '.join(cells)}".rstrip()
+    for line in terminal.columns(rows):
+        yield f"{_INDENT * 2}{line}"
 
 
 def _providers(spec: Mapping[str, Any]) -> list[tuple[str, ...]]:

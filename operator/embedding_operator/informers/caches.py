@@ -24,7 +24,7 @@ from embedding_operator.informers.named_secrets import NamedSecrets, Readers
 from embedding_operator.informers.pages import Pages, Source
 from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
-from embedding_operator.informers.routes import Known, Routes
+from embedding_operator.informers.routes import Known, Routes, users_of_class
 from embedding_operator.informers.store import Store
 from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
@@ -125,11 +125,7 @@ class Caches:
             skipped=self._counted(kinds.POD),
             scopes=self._scopes,
         )
-        self._routes.begin(
-            Known(
-                policies=self.policies, indexes=self.indexes, classes=self.classes, pods=self.pods
-            )
-        )
+        self._routes.begin(Known(policies=self.policies, indexes=self.indexes, pods=self.pods))
         self.owned = {it.kind: self._owned_store(it.kind) for it in sources.OWNED}
         self._live = LiveReads(self._pages, skipped=skipped)
         self._named_secrets = NamedSecrets(
@@ -261,7 +257,7 @@ class Caches:
 
     def users_of_class(self, name: str) -> list[ObjectKey]:
         """The policies of all namespaces that name a provider class."""
-        return [it.key for it in self.policies.all() if name in it.classes]
+        return users_of_class(self.policies, name)
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
         """The Jobs labelled with an index, trimmed; read now.

@@ -17,8 +17,12 @@ class Known:
 
     policies: Store
     indexes: Store
-    classes: Store
     pods: Pods
+
+
+def users_of_class(policies: Store, name: str) -> list[ObjectKey]:
+    """The policies of all namespaces that name a provider class."""
+    return [it.key for it in policies.all() if name in it.classes]
 
 
 class Routes:
@@ -89,9 +93,8 @@ class Routes:
     def queue_class(self, key: ObjectKey) -> None:
         """Queue a class, and all policies and indexes that depend on it."""
         self._classes.add(key)
-        for policy in self._stores.policies.all():
-            if key.name in policy.classes:
-                self._queue_policy(policy.key)
+        for user in users_of_class(self._stores.policies, key.name):
+            self._queue_policy(user)
 
     def _queue_policy(self, key: ObjectKey) -> None:
         """Queue a policy, its indexes, and the injection of its namespace."""

@@ -6,12 +6,11 @@ from embedding_contract import names
 from embedding_operator.informers import objects
 from embedding_operator.informers.kept import encode
 from embedding_operator.informers.pages import Page
-
-ENABLED = "enabled"
+from embedding_operator.injection import selection
 
 
 def assumed(named: Iterable[str]) -> Page:
     """Each as one that is there and enabled for injection."""
-    labels = {names.LABEL_INJECTION: ENABLED}
+    labels = {names.LABEL_INJECTION: selection.ENABLED}
     found = [{"metadata": {"name": it, "labels": labels}} for it in named]
     return Page(version="", kept=[objects.namespace(encode(it)) for it in found])

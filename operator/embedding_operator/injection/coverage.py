@@ -77,7 +77,7 @@ def of(
 
 
 def _noted(pod: Object) -> str | None:
-    """The reason for which the webhook left a pod without a sidecar, as its annotation says."""
+    """The reason, by its annotation, for which injection left a pod without a sidecar."""
     found = (pod["metadata"].get("annotations") or {}).get(names.ANNOTATION_SIDECAR_SKIPPED)
     return found if found in namespace_bounds.REASONS else None
 

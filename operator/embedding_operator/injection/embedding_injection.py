@@ -7,12 +7,11 @@ order of its own among objects that it reads as parameters.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from embedding_contract import names
 from embedding_operator.injection import injector, namespace_bounds, resources, selection
 
-UNBOUNDED: Final = namespace_bounds.Bounds()
 Object = Mapping[str, Any]
 
 
@@ -21,7 +20,7 @@ def of(
     candidates: Sequence[selection.Candidate],
     *,
     sidecar: injector.Sidecar,
-    within: namespace_bounds.Bounds = UNBOUNDED,
+    within: namespace_bounds.Bounds = namespace_bounds.UNBOUNDED,
 ) -> dict[str, Any]:
     """The object for the policies of a namespace with these LimitRanges and ResourceQuotas."""
     return {
@@ -80,7 +79,7 @@ def _policy(
     candidate: selection.Candidate, sidecar: injector.Sidecar, within: namespace_bounds.Bounds
 ) -> dict[str, Any]:
     amounts: Mapping[str, Object] = {}
-    if candidate.resources is not None or within != UNBOUNDED:
+    if candidate.resources is not None or within != namespace_bounds.UNBOUNDED:
         amounts = _amounts(injector.written(sidecar, candidate), sidecar)
     fitted = {
         name: namespace_bounds.fit_any(it, chart=sidecar.resources, bounds=within)

@@ -29,7 +29,6 @@ Object = Mapping[str, Any]
 Pod = dict[str, Any]
 
 _HEX_DIGITS: Final = 16
-_UNBOUNDED: Final = namespace_bounds.Bounds()
 _HEX_DIGITS_OF_RESOURCES: Final = 8
 _CREATED: Final = 1
 """The generation of a pod whose spec has not changed; older servers have none."""
@@ -55,12 +54,16 @@ def amounts(
     *,
     sidecar: Sidecar,
     candidate: selection.Candidate,
-    within: namespace_bounds.Bounds = _UNBOUNDED,
+    within: namespace_bounds.Bounds = namespace_bounds.UNBOUNDED,
 ) -> Object | namespace_bounds.DoesNotFit:
     """The sidecar's requests and limits in a pod, as the namespace permits them, or why not."""
-    spec, chart = pod["spec"], sidecar.resources
-    fitted = resources.fit(written(sidecar, candidate), chart=chart, spec=spec)
-    return namespace_bounds.fit(fitted, chart=chart, spec=spec, bounds=within)
+    spec = pod["spec"]
+    fitted = _fitted(spec, sidecar=sidecar, candidate=candidate)
+    return namespace_bounds.fit(fitted, chart=sidecar.resources, spec=spec, bounds=within)
+
+
+def _fitted(spec: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> Object:
+    return resources.fit(written(sidecar, candidate), chart=sidecar.resources, spec=spec)
 
 
 def skip(pod: Object, *, reason: namespace_bounds.Reason) -> Pod:
@@ -91,9 +94,7 @@ def inject(
     terms = _terms(
         sidecar,
         candidate,
-        amounts=given
-        if given is not None
-        else resources.fit(written(sidecar, candidate), chart=sidecar.resources, spec=spec),
+        amounts=_fitted(spec, sidecar=sidecar, candidate=candidate) if given is None else given,
         is_root=_runs_as_root(spec),
     ) | {"hash": sidecar_hash(sidecar, candidate)}
     _give_environment(spec, policy=candidate.name)

@@ -7,14 +7,14 @@ The rules are those of the plugins LimitRanger and ResourceQuota of kube-apiserv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from embedding_operator.kube import quantities
 
 Object = Mapping[str, Any]
 Reason = Literal["LimitRange", "ResourceQuota"]
 
-REASONS: Final[tuple[Reason, ...]] = ("LimitRange", "ResourceQuota")
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 LEAST: Final[Mapping[str, str]] = {"cpu": "50m", "memory": "128Mi"}
 """The limits below which the sidecar does not run: with its 32 MiB of vectors it stays below
 128 MiB (values.yaml), and with less CPU its start outlasts its startup probe."""
@@ -37,6 +37,15 @@ class Bounds:
     limit_ranges: Sequence[Object] = ()
     quotas: Sequence[Object] = ()
 
+    @property
+    def limits(self) -> list[Object]:
+        """The items of all LimitRanges."""
+        return [item for each in self.limit_ranges for item in each["spec"].get("limits") or ()]
+
+
+UNBOUNDED: Final = Bounds()
+"""Those of a namespace without any."""
+
 
 def fit(amounts: Object, *, chart: Object, spec: Object, bounds: Bounds) -> Object | DoesNotFit:
     """The sidecar's requests and limits in this pod, as the namespace permits them, or why not.
@@ -47,7 +56,7 @@ def fit(amounts: Object, *, chart: Object, spec: Object, bounds: Bounds) -> Obje
     """
     if spec.get("resources"):
         return amounts
-    ranged = _ranged(amounts, spec=spec, ranges=bounds.limit_ranges)
+    ranged = _ranged(amounts, spec=spec, items=bounds.limits)
     if isinstance(ranged, DoesNotFit):
         return ranged
     for quota in bounds.quotas:
@@ -66,8 +75,7 @@ def fit_any(amounts: Object, *, chart: Object, bounds: Bounds) -> Object | DoesN
 
     Where a LimitRange bounds whole pods no sidecar fits. A quota must have room for a sidecar.
     """
-    items = [item for each in bounds.limit_ranges for item in each["spec"].get("limits") or ()]
-    if any(it.get("type") == "Pod" and it.get("max") for it in items):
+    if any(it.get("type") == "Pod" and it.get("max") for it in bounds.limits):
         return DoesNotFit("LimitRange", "a LimitRange bounds whole pods")
     return fit(amounts, chart=chart, spec={"containers": ()}, bounds=bounds)
 
@@ -86,8 +94,7 @@ class _Range:
     request: str | None
 
 
-def _ranged(amounts: Object, *, spec: Object, ranges: Sequence[Object]) -> Object | DoesNotFit:
-    items = [item for each in ranges for item in each["spec"].get("limits") or ()]
+def _ranged(amounts: Object, *, spec: Object, items: Sequence[Object]) -> Object | DoesNotFit:
     if not items:
         return amounts
     limits, requests = dict(amounts.get("limits") or {}), dict(amounts.get("requests") or {})

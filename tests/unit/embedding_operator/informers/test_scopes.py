@@ -6,9 +6,10 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.informers import kept as keeping
-from embedding_operator.informers import objects, unread_namespaces
+from embedding_operator.informers import objects
 from embedding_operator.informers.pages import Page
 from embedding_operator.informers.store import Store
+from embedding_operator.injection import selection
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts.informing import World
 from tests.parts.waiting import eventually
@@ -80,7 +81,7 @@ def started():
 def test_watched_namespaces_count_as_enabled(started):
     caches = started()
     found = caches.namespace("shop")
-    assert found["metadata"]["labels"] == {names.LABEL_INJECTION: unread_namespaces.ENABLED}
+    assert found["metadata"]["labels"] == {names.LABEL_INJECTION: selection.ENABLED}
     assert caches.namespace("other") is None
     assert caches.classes.synced
 

@@ -8,6 +8,7 @@ from API servers, it is shared among the namespaces that the reviews are about.
 
 import asyncio
 import logging
+import select
 import socket
 import ssl
 import time
@@ -40,6 +41,8 @@ FILES_SECONDS: Final = 10.0
 START_SECONDS: Final = 0.5
 _READ_BYTES: Final = 16_384
 _PAUSE_SECONDS: Final = 0.1
+_LAST_SECONDS: Final = 1.0
+_LAST_PAUSE_SECONDS: Final = 0.01
 
 About = Callable[[bytes], str]
 """Returns the party that a body is about, as any string; raises nothing."""
@@ -82,13 +85,30 @@ class Files:
 
 @dataclass(eq=False, slots=True)
 class _Connection:
-    """One accepted connection; `used_at` is its last answer, at first its start."""
+    """One accepted connection; `used_at` is its last answer, at first its start.
+
+    It is quiet while nothing has arrived since that answer.
+    """
 
     address: str
     used_at: float
+    accepted: socket.socket
     is_of_use: bool = False
+    is_quiet: bool = False
     body_bytes: int = 0
     task: asyncio.Task[None] | None = None
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Notes at once that something has arrived: its reader's task runs later."""
+
+    def __init__(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
+        super().__init__(reader)
+        self._connection = connection
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.is_quiet = False
+        super().data_received(data)
 
 
 class _RefusedError(Exception):
@@ -104,7 +124,8 @@ class Server:
 
     `about` is called where clients prove that they are API servers, `listens` once connections are
     accepted. While `is_ending`, each answer closes its connection: the client's next one may lead
-    to another replica.
+    to another replica. A cancelled server first answers what has arrived: an API server sends a
+    review once, and creates a pod without its sidecar if the connection ends then.
     """
 
     def __init__(
@@ -123,6 +144,7 @@ class Server:
         self._about = about
         self._listens = listens
         self._is_ending = is_ending
+        self._accepts = True
         self._connections: dict[_Connection, None] = {}
         self._lock = FairLock()
 
@@ -141,12 +163,29 @@ class Server:
                         checked = loop.time()
                         state, context = self._renewed(state, context)
                     self._evict()
-                    connection = _Connection(address=str(peer[0]), used_at=loop.time())
+                    connection = _Connection(
+                        address=str(peer[0]), used_at=loop.time(), accepted=accepted
+                    )
                     self._connections[connection] = None
-                    connection.task = loop.create_task(self._serve(connection, accepted, context))
+                    connection.task = loop.create_task(self._serve(connection, context))
             finally:
+                self._accepts = False
+                listener.close()
+                await self._end_all()
+
+    async def _end_all(self) -> None:
+        """End the quiet connections, and the others once they are quiet or their time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LAST_SECONDS
+        try:
+            while self._connections and loop.time() < until:
                 for connection in list(self._connections):
-                    self._end(connection)
+                    if connection.is_quiet and not _has_arrived(connection.accepted):
+                        self._end(connection)
+                await asyncio.sleep(_LAST_PAUSE_SECONDS)
+        finally:
+            for connection in list(self._connections):
+                self._end(connection)
 
     def _renewed(
         self, state: tuple[tuple[int, int, int], ...], context: ssl.SSLContext
@@ -189,18 +228,16 @@ class Server:
         if connection.task is not None:
             connection.task.cancel()
 
-    async def _serve(
-        self, connection: _Connection, accepted: socket.socket, context: ssl.SSLContext
-    ) -> None:
+    async def _serve(self, connection: _Connection, context: ssl.SSLContext) -> None:
         writer: asyncio.StreamWriter | None = None
         try:
-            reader, writer = await _encrypted(accepted, context)
+            reader, writer = await _encrypted(connection, context)
             await self._requests(connection, reader, writer)
         except (OSError, TimeoutError, h11.ProtocolError, EOFError):
             pass  # ssl.SSLError is an OSError; bad clients get no log line each
         finally:
             self._connections.pop(connection, None)
-            accepted.close()
+            connection.accepted.close()
             if writer is not None:
                 writer.transport.abort()
 
@@ -222,12 +259,13 @@ class Server:
                     await _write(writer, parser, status=status, body=b"", closing=True)
                     return
             async with asyncio.timeout(REQUEST_SECONDS):
-                closing = self._is_ending()
+                closing = self._is_ending() or not self._accepts
                 await _write(writer, parser, status=status, body=body, closing=closing)
             connection.is_of_use, connection.used_at = True, loop.time()
             if parser.our_state is not h11.DONE:
                 return  # MUST_CLOSE: the client keeps no connection
             parser.start_next_cycle()
+            connection.is_quiet = not parser.trailing_data[0]
 
     async def _request(
         self, connection: _Connection, parser: h11.Connection, reader: asyncio.StreamReader
@@ -309,15 +347,22 @@ async def _accept(listener: socket.socket) -> tuple[socket.socket, tuple[str, in
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
+def _has_arrived(accepted: socket.socket) -> bool:
+    """True when bytes, or an end, can be read that the event loop has not read yet."""
+    asked = select.poll()
+    asked.register(accepted, select.POLLIN)
+    return bool(asked.poll(0))
+
+
 async def _encrypted(
-    accepted: socket.socket, context: ssl.SSLContext
+    connection: _Connection, context: ssl.SSLContext
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_READ_BYTES, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    protocol = _Protocol(reader, connection)
     transport, _ = await loop.connect_accepted_socket(
         lambda: protocol,
-        accepted,
+        connection.accepted,
         ssl=context,
         ssl_handshake_timeout=HANDSHAKE_SECONDS,
         ssl_shutdown_timeout=HANDSHAKE_SECONDS,

@@ -43,6 +43,7 @@ class Running:
         self.answering = asyncio.Event()
         self.answering.set()
         self.is_ending = False
+        self.task = None
         self.server = admission_server.Server(
             port=self.port,
             files=files,
@@ -78,11 +79,11 @@ class Running:
 
 
 def run(files, context, do):
-    """The result of `do` with a server that runs."""
+    """The result of `do` with a server that runs, as the task of `running`."""
 
     async def both():
         running = Running(files, context)
-        task = asyncio.create_task(running.server.run())
+        task = running.task = asyncio.create_task(running.server.run())
         try:
             for _ in range(200):
                 if daemons.answers("127.0.0.1", running.port)():
@@ -131,6 +132,42 @@ def test_replica_that_ends_answers_and_closes_each_connection(serving):
     for answer in after:
         assert answer.startswith(b"http/1.1 200 ")
         assert b"connection: close" in answer
+
+
+def test_cancelled_server_answers_what_has_arrived(serving):
+    async def asked(running):
+        quiet, busy, late = [await running.connect() for _ in range(3)]
+        for connection in (quiet, busy, late):
+            await running.ask(connection=connection)
+        running.answering.clear()
+        busy[1].write(REQUEST)
+        await asyncio.sleep(0.1)
+        assert len(running.bodies) == 4
+        # Written to the socket, and read by no iteration of the loop before the server's end.
+        late[1].write(REQUEST)
+        running.task.cancel()
+        closed = await quiet[0].read()
+        running.answering.set()
+        return closed, [(await reader.read()).lower() for reader, _ in (busy, late)]
+
+    closed, answers = serving(asked)
+    assert closed == b""
+    for answer in answers:
+        assert answer.startswith(b"http/1.1 200 ")
+        assert b"connection: close" in answer
+
+
+def test_cancelled_server_ends_though_client_never_ends_its_request(serving, monkeypatch):
+    monkeypatch.setattr(admission_server, "_LAST_SECONDS", 0.05)
+
+    async def asked(running):
+        reader, writer = await running.connect()
+        writer.write(REQUEST[:-1])
+        await asyncio.sleep(0.05)
+        running.task.cancel()
+        return await reader.read()
+
+    assert serving(asked) == b""
 
 
 def test_query_belongs_not_to_path_and_chunks_are_body(serving):

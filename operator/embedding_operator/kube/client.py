@@ -1,19 +1,19 @@
 """The Kubernetes client: calls to the API server."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
-import kubernetes
+import msgspec
 import urllib3
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import api_errors, deadline, fence, kinds
 from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.transport import Transport
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
 _PIECE_BYTES: Final = 1024 * 1024
@@ -60,13 +60,7 @@ class KubeClient:
     """
 
     def __init__(self, client: Any, *, check: fence.Check | None = None) -> None:
-        # By default urllib3 makes each call up to four times, and sleeps for a Retry-After. Here
-        # a call has one time-out, and the queue retries.
-        client.configuration.retries = False
-        client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
-        if check is not None:
-            fence.put_before(client.rest_client.pool_manager, check)
-        self._client = client
+        self._transport = Transport(client, check=check)
         self._served: dict[kinds.Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
         self._written: dict[tuple[str, str | None, str], str] = {}
@@ -245,11 +239,12 @@ class KubeClient:
         STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
-        serialized = self._serialized("GET", path, query=query, accept=accept)
-        timeout = (TIMEOUT_SECONDS[0], read_seconds)
+        timeout_seconds = (TIMEOUT_SECONDS[0], read_seconds)
         try:
-            answer = self._client.call_api(*serialized, _request_timeout=timeout).response
-        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
+            answer = self._transport.send(
+                "GET", path, query=query, accept=accept, timeout_seconds=timeout_seconds
+            )
+        except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         try:
             if answer.status != HTTPStatus.OK:
@@ -303,15 +298,20 @@ class KubeClient:
                 longer than 10 s.
         """
         asked = f"{kind.path(namespace, name, 'proxy')}{path}"
-        serialized = self._serialized("GET", asked, query=list(query.items()), accept="*/*")
         deadline = time.monotonic() + PROXIED_SECONDS
         body = b""
         try:
-            answer = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
-            for chunk in answer.response.stream(65_536, decode_content=True):
+            answer = self._transport.send(
+                "GET",
+                asked,
+                query=list(query.items()),
+                accept="*/*",
+                timeout_seconds=TIMEOUT_SECONDS,
+            )
+            for chunk in answer.stream(65_536, decode_content=True):
                 body += chunk
                 if len(body) > PROXIED_BYTES or time.monotonic() > deadline:
-                    answer.response.close()
+                    answer.close()
                     raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
@@ -355,43 +355,26 @@ class KubeClient:
         content: str = "application/json",
     ) -> tuple[int, Object]:
         """Status and body of an answer that is 2xx or 404."""
-        serialized = self._serialized(
-            method, path, query=query or [], accept="application/json", content=content, body=body
-        )
         connect_seconds, call_seconds = map(deadline.bounded, TIMEOUT_SECONDS)
         ends_at = time.monotonic() + call_seconds
         try:
-            response = self._client.call_api(
-                *serialized, _request_timeout=(connect_seconds, call_seconds)
+            response = self._transport.send(
+                method,
+                path,
+                query=query or (),
+                accept="application/json",
+                content=content,
+                body=body,
+                timeout_seconds=(connect_seconds, call_seconds),
             )
-            raw = _read(response.response, ends_at=ends_at)
+            raw = _read(response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return response.status, json.loads(raw)
+            return response.status, msgspec.json.decode(raw)
         if response.status == HTTPStatus.NOT_FOUND:
             return response.status, {}
         raise api_errors.of(response.status, raw, response.headers, f"{method} {path}")
-
-    def _serialized(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: list[tuple[str, str]],
-        accept: str,
-        content: str | None = None,
-        body: Object | None = None,
-    ) -> Any:
-        headers = {"Accept": accept} | ({} if content is None else {"Content-Type": content})
-        return self._client.param_serialize(
-            method,
-            path,
-            query_params=query,
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
 
 
 def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:

@@ -69,7 +69,7 @@ class ApplicationSecrets:
             return Outcome(problems=found.problems, pending=found.pending, deleted=(entry.name,))
         if not found.values and (entry.is_whole or not entry.keys):
             return known
-        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, entry.name)
+        live = self._seen.reads.get_ours(kinds.SECRET, wanted.namespace, entry.name)
         values = dict(found.values)
         if not entry.is_whole:
             # A key that cannot be read keeps its last good value, if the entry still names it.

@@ -115,7 +115,8 @@ class Applier:
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
-        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        name = names.owned_secret(wanted.name)
+        live = self._seen.reads.get_ours(kinds.SECRET, wanted.namespace, name)
         before = secrets.decode(live)
         try:
             self._guard.check(wanted)

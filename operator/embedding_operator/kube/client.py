@@ -26,6 +26,8 @@ _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
+_NO_LONGER: Final = "1"
+"""A resourceVersion that no object has: etcd's revision before its first write."""
 _ACCOUNT_PARTS: Final = 4  # system:serviceaccount:NAMESPACE:NAME
 STREAM_TIMED_OUT: Final = "StreamTimedOut"
 """The reason of a stream that was open and sent nothing for its time-out."""
@@ -95,10 +97,18 @@ class KubeClient:
         _, page = self._call("GET", kinds.NAMESPACE.path(None), query=query)
         return next((dict(it["metadata"].get("labels") or {}) for it in page.get("items", ())), {})
 
-    def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
-        """Server-side apply; the object afterwards."""
+    def apply(
+        self, desired: Object, *, is_new: bool = False, manager: str = names.FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply; the object afterwards.
+
+        With `is_new` nothing is changed where there is one of the name already: errors.Conflict.
+        """
         kind, namespace, name = _address(desired)
-        query = [("fieldManager", manager), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "false" if is_new else "true")]
+        if is_new:
+            metadata = {**desired["metadata"], "resourceVersion": _NO_LONGER}
+            desired = {**desired, "metadata": metadata}
         return self._wrote(
             self._found(
                 self._call(

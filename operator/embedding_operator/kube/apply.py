@@ -1,9 +1,10 @@
 """Apply an owned object where it differs from the desired one; leave foreign objects alone."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from embedding_contract import names
 from embedding_operator import errors
@@ -42,7 +43,7 @@ class ObjectApplier:
         if live is not None and not ownership.is_ours(live, owner):
             return None, _foreign(live)
         applied = self._applied.setdefault(_key(owner), {})
-        digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(desired, order="deterministic")).hexdigest()
         if live is None or not _is_as_desired(live, desired):
             if applied.get((desired["kind"], name)) == digest:
                 self._drifted(desired["kind"])

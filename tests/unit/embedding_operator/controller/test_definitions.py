@@ -155,3 +155,16 @@ def test_api_server_that_is_away_ends_nothing(monkeypatch, caplog):
     stopping.set()
     running.join(10)
     assert caplog.text.count("the definitions cannot be read: away") == 1
+
+
+def test_definition_is_compared_again_only_when_it_has_changed():
+    server, lacked = Server(), list[str]()
+    for live in server.live.values():
+        live["metadata"]["resourceVersion"] = "1"
+    found = made(server, lacks=lambda name, _: lacked.append(name))
+    found.check()
+    found.check()
+    assert sorted(lacked) == sorted(server.live)
+    server.policies["metadata"]["resourceVersion"] = "2"
+    found.check()
+    assert lacked[len(server.live) :] == [f"{names.PLURAL}.{names.GROUP}"]

@@ -97,6 +97,46 @@ def test_failed_key_does_not_come_before_time_that_server_asked_for():
     queue.close()
 
 
+def of_round(count):
+    """A queue with so many keys of a round, of a namespace each."""
+    queue: WorkQueue[ObjectKey] = WorkQueue()
+    for number in range(count):
+        queue.add(ObjectKey(f"space-{number}", "a"), of_round=True)
+    return queue
+
+
+def test_change_comes_before_keys_of_round():
+    queue = of_round(3)
+    queue.add(A)
+    assert queue.take() == A
+
+
+def test_change_of_key_that_waits_in_round_brings_it_forward():
+    queue = of_round(3)
+    last = ObjectKey("space-2", "a")
+    queue.add(last, after_seconds=60)
+    assert queue.take() == last
+    assert len(queue) == 2
+
+
+def test_key_that_has_changed_stays_in_front_when_round_adds_it():
+    queue: WorkQueue[ObjectKey] = WorkQueue()
+    queue.add(A)
+    queue.add(B, of_round=True)
+    queue.add(A, of_round=True)
+    assert [queue.take(), queue.take()] == [A, B]
+
+
+def test_round_goes_on_while_changes_never_end():
+    queue = of_round(3)
+    taken = []
+    for number in range(15):
+        for one in range(2):
+            queue.add(ObjectKey("busy", f"{number}-{one}"))
+        taken.append(queue.take().namespace)
+    assert sum(it != "busy" for it in taken) == 3
+
+
 def test_success_forgets_failures():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)

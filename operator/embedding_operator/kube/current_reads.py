@@ -86,7 +86,7 @@ class CurrentReads:
         return live
 
     def get_ours(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """As `get`, but without a read None where the watch of our objects shows none.
+        """An object of ours; None, without a read, where their watch shows none of this name.
 
         An object of somebody else may have the name: a write finds it, and then calls `reveal`.
         """

@@ -88,6 +88,11 @@ class Watch(ABC):
             if not self._closed:
                 raise
 
+    def came(  # noqa: B027 - most watches only wait
+        self, place: Place, value: str | None, found: direct.Object
+    ) -> None:
+        """Called as the value of an object changes, by one thread; None once it has gone."""
+
     def _note(self, event: str, found: direct.Object) -> None:
         value = None if event == "DELETED" else self.value_of(found)
         at = time.monotonic()
@@ -95,11 +100,14 @@ class Watch(ABC):
         place = metadata["namespace"], metadata["name"]
         with self._changed:
             before = self._last.get(place)
+            if value == (before and before.value):
+                return
             if value is None:
                 self._last.pop(place, None)
-            elif before is None or before.value != value:
+            else:
                 self._last[place] = Arrival(value, at)
             self._changed.notify_all()
+        self.came(place, value, found)
 
 
 class Arrivals(Watch):

@@ -149,7 +149,7 @@ class _Follower(arrivals.Watch):
     def __init__(self, kubeconfig: Path, documents: dict[str, Object], *, workers: int) -> None:
         self._documents = documents
         self._wanted: SimpleQueue[_Request | None] = SimpleQueue()
-        self._first: dict[arrivals.Place, str] = {}
+        self._known: set[arrivals.Place] = set()
         self._threads = [
             threading.Thread(target=_carry_out, args=(kubeconfig, self._wanted.get))
             for _ in range(workers)
@@ -159,14 +159,14 @@ class _Follower(arrivals.Watch):
         super().__init__(kubeconfig, kinds.POLICY)
 
     def value_of(self, found: Object) -> str | None:
-        number = edits.number_of(found["spec"])
-        name = found["metadata"]["name"]
-        place = (found["metadata"]["namespace"], name)
-        # The first event of each is of what is there.
-        if self._first.setdefault(place, number) != number:
-            self._first[place] = number
-            self._wanted.put(_apply(edits.with_number(self._documents[name], number)))
-        return number
+        """The number of a policy."""
+        return edits.number_of(found["spec"])
+
+    def came(self, place: arrivals.Place, value: str | None, found: Object) -> None:
+        """Have the document written, but for the first event of each policy."""
+        if place in self._known and value is not None:
+            self._wanted.put(_apply(edits.with_number(self._documents[place[1]], value)))
+        self._known.add(place)
 
     def close(self) -> None:
         super().close()

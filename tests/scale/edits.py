@@ -15,7 +15,7 @@ from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object, ObjectKey
 from tests.parts import arrivals, direct, estate
 
-DOCUMENT: Final = "document.json"
+DOCUMENT: Final = names.DOCUMENT_KEY
 FIRST_NUMBER: Final = 1_000
 SENDERS: Final = 8
 SEEN_SECONDS: Final = 300

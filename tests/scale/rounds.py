@@ -13,7 +13,7 @@ from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object
 from tests.parts import arrivals, charted, estate
 from tests.parts.installation import wait
-from tests.scale import bare, edits
+from tests.scale import bare, edits, pods
 from tests.scale.figures import Round
 from tests.scale.generator import Generator
 
@@ -47,15 +47,25 @@ def measure(wanted: Generator, folder: Path) -> Round:
         namespaces=wanted.namespaces,
         secrets_per_policy=wanted.secrets_of_each,
     ) as (built, operator):
-        return _measure(wanted, built, operator)
+        played = pods.Pods(built, folder / "pods", pods_of_each=wanted.pods_of_each)
+        try:
+            return _measure(wanted, built, operator, played)
+        finally:
+            played.stop()
 
 
-def _measure(wanted: Generator, built: estate.Estate, operator: charted.Operator) -> Round:
+def _measure(
+    wanted: Generator, built: estate.Estate, operator: charted.Operator, played: pods.Pods
+) -> Round:
+    if wanted.pods:
+        played.enable()
     load, before = os.getloadavg()[0], built.api_asked()
     cold_seconds = _cold(built, operator)
     cold_processor_seconds = operator.processor_seconds()
     cold_requests = built.api_asked().since(before).counts
     _say(f"cold start: {cold_seconds:.1f} s")
+    if wanted.pods:
+        _say(f"{wanted.pods} pods in force: {played.start():.1f} s")
     time.sleep(min(SETTLE_SECONDS, wanted.idle_seconds))
     before, spent, began = built.api_asked(), operator.processor_seconds(), time.monotonic()
     time.sleep(wanted.idle_seconds)
@@ -66,6 +76,8 @@ def _measure(wanted: Generator, built: estate.Estate, operator: charted.Operator
     _say(f"idle: {idle_requests} in {idle_seconds:.0f} s, {idle_processor_seconds:.1f} s of CPU")
     editor = edits.Editor(built)
     edit_seconds = _edited(wanted, built, editor)
+    in_force_seconds = played.edit_all(editor) if wanted.pods else None
+    _say(f"an edit of all in force: {in_force_seconds or 0.0:.1f} s")
     most_resident_bytes = operator.most_resident_bytes()
     server_resident_bytes = sum(_resident_bytes(it) for it in _servers(built))
     operator.stop()
@@ -90,6 +102,7 @@ def _measure(wanted: Generator, built: estate.Estate, operator: charted.Operator
         bare_cold_seconds=bare_cold_seconds,
         bare_cold_requests=bare_cold_requests,
         bare_edit_seconds=bare_edit_seconds,
+        in_force_seconds=in_force_seconds,
     )
 
 

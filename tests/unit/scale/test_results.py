@@ -139,6 +139,7 @@ def test_page_names_figures_that_grow_faster_than_size():
     grown = re.search(
         r"\| cold start to all Ready, s +\| +6\.0 \| +240\.0 \| +(\S+) \| (.*) \|", text
     )
+    assert grown is not None
     assert (grown[1], grown[2].strip()) == ("1.60", "**faster than n**")
     assert "<svg" in page.cold_start_chart([few, many])
 

@@ -164,6 +164,8 @@ def _memory(found: Sequence[Result]) -> str:
     ]
     (low, least), (high, most) = points[0], points[-1]
     slope = (most - least) / (high - low)
+    if slope <= 0:
+        return "The operator's peak does not grow with the number of policies here."
     size = low + (CHART_LIMIT_MIB * SHARE - least) / slope
     return (
         f"At its peak the operator takes {slope * 1024:.0f} KiB for each policy, so"

@@ -18,8 +18,10 @@ from tests.scale.figures import Round
 from tests.scale.generator import Generator
 
 COLD_SECONDS: Final = 3600
-SETTLE_SECONDS: Final = 60
-"""The longest period of a round: the poll of Vault. The first one of each path is cut short."""
+SETTLE_SECONDS: Final = 15
+"""Events of the cold start are written after it."""
+FIRST_POLL_SECONDS: Final = 60
+"""The poll of Vault: the first of each path is cut short, to part those that began together."""
 READY: Final = "Ready"
 
 
@@ -66,7 +68,7 @@ def _measure(
     _say(f"cold start: {cold_seconds:.1f} s")
     if wanted.pods:
         _say(f"{wanted.pods} pods in force: {played.start():.1f} s")
-    time.sleep(min(SETTLE_SECONDS, wanted.idle_seconds))
+    time.sleep(FIRST_POLL_SECONDS if wanted.secrets else SETTLE_SECONDS)
     before, spent, began = built.api_asked(), operator.processor_seconds(), time.monotonic()
     time.sleep(wanted.idle_seconds)
     idle_seconds = time.monotonic() - began

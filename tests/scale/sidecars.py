@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from embedding_contract import fingerprint, names
+from embedding_contract import fingerprint, formats, names
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object
 from tests.parts import answering, arrivals
@@ -122,6 +122,8 @@ def pages(mounted: Mounted) -> dict[str, Any]:
     obeyed = {
         "document_fingerprint": fingerprint.of_document(mounted.document.encode()),
         "secrets_fingerprint": mounted.secrets,
+        "failures": {},
+        "format": formats.CURRENT,
     }
     return {
         names.PATH_CONFIG: {**answering.CONFIG, **obeyed},

@@ -20,6 +20,7 @@ SMALLEST = "smallest"
 COMMAND = [sys.executable, "-m", "tests.scale"]
 
 
+@pytest.mark.timeout(900)
 def test_smallest_run_keeps_its_ranges(say):
     result = scale.run(generator.named(SMALLEST))
     allowed = ranges.read()

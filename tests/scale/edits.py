@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +12,7 @@ from typing import Any, Final
 from embedding_contract import names
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import Object, ObjectKey
-from tests.parts import arrivals, direct, estate
+from tests.parts import arrivals, direct, estate, pacing
 
 DOCUMENT: Final = names.DOCUMENT_KEY
 FIRST_NUMBER: Final = 1_000
@@ -72,14 +71,8 @@ class Editor:
     def measure(self, documents: Documents, *, a_second: int, seconds: int) -> tuple[float, ...]:
         """Seconds from each edit, as it is sent, to its document; each of another policy."""
         policies = self._chosen.sample(self._built.policies, a_second * seconds)
-        began = time.monotonic()
-        with ThreadPoolExecutor(SENDERS) as threads:
-            sent = []
-            for count, policy in enumerate(policies):
-                # In step with the rate, not with the answers.
-                time.sleep(max(0.0, began + count / a_second - time.monotonic()))
-                sent.append(threads.submit(self.edit, ObjectKey(*policy)))
-            edits = [it.result() for it in sent]
+        keys = [ObjectKey(*policy) for policy in policies]
+        sent = pacing.paced(self.edit, keys, a_second=a_second, threads=SENDERS)
         return tuple(
             documents.wait(
                 (policy.namespace, names.document_configmap(policy.name)),
@@ -87,7 +80,7 @@ class Editor:
                 timeout_seconds=SEEN_SECONDS,
             )
             - at
-            for policy, number, at in edits
+            for policy, number, at in sent
         )
 
     def close(self) -> None:

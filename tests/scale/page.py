@@ -205,17 +205,20 @@ began (its load above its cores) times are too high, of the bare client too.
 
 {aims}
 
+Admission at 50 pods a second, by webhook and by policy beside none, is in
+[benchmarks.md](benchmarks.md): `python -m tests.benchmarks.admissions --page`.
+
 ## Cold start over n
 
 ![cold start]({chart})
 
-## What grows
+## What breaks first
 
 An exponent of 1 is a figure that grows with the number of policies.
 
 {grown}
 
-{memory}
+{memory} Pods and Secrets come on top.
 
 ## Every run
 

@@ -79,7 +79,8 @@ def _measure(
     editor = edits.Editor(built)
     edit_seconds = _edited(wanted, built, editor)
     in_force_seconds = played.edit_all(editor) if wanted.pods else None
-    _say(f"an edit of all in force: {in_force_seconds or 0.0:.1f} s")
+    if in_force_seconds is not None:
+        _say(f"an edit of all in force: {in_force_seconds:.1f} s")
     most_resident_bytes = operator.most_resident_bytes()
     server_resident_bytes = sum(_resident_bytes(it) for it in _servers(built))
     operator.stop()

@@ -80,6 +80,8 @@ class Bare:
         }
         follower = _Follower(self._built.asked.kubeconfig, documents, workers=self._workers)
         try:
+            # An edit that came with its first event would be taken for what was there.
+            wait(lambda: follower.count() == len(self._made.policies), "all policies")
             yield
         finally:
             follower.close()

@@ -1,9 +1,10 @@
 """`make scale`: runs of many policies on a real control plane, beside a bare client.
 
 python -m tests.scale [NAME...] [--rounds N] [--keep]
+python -m tests.scale --page
 
 Without NAME every generator of `tests/scale/*.yaml` runs. `--keep` writes the results into
-`tests/scale/results` and docs/scale.md. The exit status is 1 where a range was not kept.
+`tests/scale/results` and docs/scale.md; `--page` writes the page from what was kept. The exit status is 1 where a range was not kept.
 """
 
 import argparse
@@ -28,9 +29,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, help="in place of those of the files")
     parser.add_argument("--keep", action="store_true", help="write the results and docs/scale.md")
+    parser.add_argument("--page", action="store_true", help="run nothing; write docs/scale.md")
     given = parser.parse_args()
     try:
         allowed = ranges.read()
+        if given.page:
+            page.write(results.read_all(), allowed)
+            return 0
         wanted = [generator.named(name) for name in given.names or generator.names()]
         if given.rounds is not None:
             wanted = [replace(it, rounds=given.rounds) for it in wanted]

@@ -12,9 +12,11 @@ FOLDER: Final = generator.FOLDER / "results"
 
 
 def write(result: Result) -> None:
-    """Replace the last one."""
-    text = json.dumps(dataclasses.asdict(result), indent=1)
-    _file(result.generator.name).write_text(f"{text}\n", encoding="utf-8")
+    """Replace the last one. A round is a line."""
+    found = dataclasses.asdict(result)
+    rounds = ",\n".join(map(json.dumps, found.pop("rounds")))
+    text = f'{json.dumps(found)[:-1]}, "rounds": [\n{rounds}\n]}}\n'
+    _file(result.generator.name).write_text(text, encoding="utf-8")
 
 
 def read_all() -> list[Result]:

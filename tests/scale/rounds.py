@@ -139,7 +139,7 @@ def _edited(wanted: Generator, built: estate.Estate, editor: edits.Editor) -> tu
             documents, a_second=wanted.edits_per_second, seconds=wanted.edit_seconds
         )
     _say(f"edits: {max(found, default=0.0):.2f} s at most, of {len(found)}")
-    return found
+    return tuple(round(it, 4) for it in found)
 
 
 def _servers(built: estate.Estate) -> list[int]:

@@ -4,7 +4,8 @@ python -m tests.scale [NAME...] [--rounds N] [--keep]
 python -m tests.scale --page
 
 Without NAME every generator of `tests/scale/*.yaml` runs. `--keep` writes the results into
-`tests/scale/results` and docs/scale.md; `--page` writes the page from what was kept. The exit status is 1 where a range was not kept.
+`tests/scale/results` and docs/scale.md; `--page` writes the page from what was kept. The exit
+status is 1 where a range was not kept.
 """
 
 import argparse

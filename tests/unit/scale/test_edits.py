@@ -5,6 +5,7 @@ import json
 import pytest
 
 from embedding_contract import names
+from embedding_operator.kube import kinds
 from tests.parts import pacing
 from tests.scale import bare, edits, pods, rounds, sidecars
 
@@ -46,7 +47,7 @@ def test_status_of_bare_client_is_another_than_stands():
 
 def test_object_of_bare_client_has_nothing_of_server():
     read = {"metadata": {"name": "a", "namespace": "b", "uid": "u", "managedFields": []}}
-    made = bare._desired(bare.kinds.SECRET, {**read, "data": {"k": "dg=="}})
+    made = bare._desired(kinds.SECRET, {**read, "data": {"k": "dg=="}})
     assert made == {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -41,7 +41,7 @@ class Made:
         spaces = frozenset(built.namespaces)
         return cls(
             objects=tuple(
-                _desired(kind, it)
+                desired(kind, it)
                 for kind in OWNED
                 for it in built.objects.find(kind, selector=arrivals.OURS)
                 if it["metadata"]["namespace"] in spaces
@@ -64,7 +64,7 @@ class Bare:
         began = time.monotonic()
         pages = _list(self._built.asked.kubeconfig)
         requests = [_apply(it) for it in self._made.objects]
-        requests += [_status(it) for it in self._made.policies]
+        requests += [changed_status(it) for it in self._made.policies]
         with ThreadPoolExecutor(self._workers) as threads:
             slices = (requests[at :: self._workers] for at in range(self._workers))
             list(threads.map(self._send, slices))
@@ -86,7 +86,7 @@ class Bare:
         finally:
             follower.close()
 
-    def _send(self, requests: Sequence["_Request"]) -> None:
+    def _send(self, requests: Sequence["Request"]) -> None:
         connection = direct.Direct(self._built.asked.kubeconfig)
         for it in requests:
             connection.done("PATCH", it.path, it.body, content=it.content)
@@ -107,31 +107,33 @@ class Bare:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
+    """A PATCH."""
+
     path: str
     body: Object
     content: str
 
 
-def _desired(kind: Kind, found: Object) -> Object:
+def desired(kind: Kind, found: Object) -> Object:
     """An object as it is applied, from one that was read."""
     metadata = {key: it for key, it in found["metadata"].items() if key not in _OF_SERVER}
     word = next(word for word, it in kinds.KINDS.items() if it == kind)
     return {**found, "apiVersion": "v1", "kind": word, "metadata": metadata}
 
 
-def _apply(wanted: Object) -> _Request:
+def _apply(wanted: Object) -> Request:
     kind, metadata = kinds.KINDS[wanted["kind"]], wanted["metadata"]
     path = kind.path(metadata["namespace"], metadata["name"])
-    return _Request(f"{path}?fieldManager={names.FIELD_MANAGER}&force=true", wanted, direct.APPLY)
+    return Request(f"{path}?fieldManager={names.FIELD_MANAGER}&force=true", wanted, direct.APPLY)
 
 
-def _status(policy: Object) -> _Request:
+def changed_status(policy: Object) -> Request:
     """The whole status, changed in one field, as an equal one would not be written."""
     metadata, status = policy["metadata"], policy["status"]
     changed = {**status, "observedGeneration": status["observedGeneration"] + 1}
     path = kinds.POLICY.path(metadata["namespace"], metadata["name"], "status")
-    return _Request(path, {"status": changed}, direct.MERGE)
+    return Request(path, {"status": changed}, direct.MERGE)
 
 
 def _list(kubeconfig: Path) -> int:
@@ -150,7 +152,7 @@ class _Follower(arrivals.Watch):
 
     def __init__(self, kubeconfig: Path, documents: dict[str, Object], *, workers: int) -> None:
         self._documents = documents
-        self._wanted: SimpleQueue[_Request | None] = SimpleQueue()
+        self._wanted: SimpleQueue[Request | None] = SimpleQueue()
         self._known: set[arrivals.Place] = set()
         self._threads = [
             threading.Thread(target=_carry_out, args=(kubeconfig, self._wanted.get))
@@ -178,7 +180,7 @@ class _Follower(arrivals.Watch):
             thread.join()
 
 
-def _carry_out(kubeconfig: Path, next_one: Callable[[], _Request | None]) -> None:
+def _carry_out(kubeconfig: Path, next_one: Callable[[], Request | None]) -> None:
     connection = direct.Direct(kubeconfig)
     while (wanted := next_one()) is not None:
         connection.done("PATCH", wanted.path, wanted.body, content=wanted.content)

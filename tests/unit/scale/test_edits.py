@@ -40,14 +40,14 @@ def test_status_of_bare_client_is_another_than_stands():
         "metadata": {"namespace": "shop", "name": "search"},
         "status": {"observedGeneration": 3, "conditions": []},
     }
-    sent = bare._status(policy)
+    sent = bare.changed_status(policy)
     assert sent.path.endswith("/namespaces/shop/embeddingpolicies/search/status")
     assert sent.body == {"status": {"observedGeneration": 4, "conditions": []}}
 
 
 def test_object_of_bare_client_has_nothing_of_server():
     read = {"metadata": {"name": "a", "namespace": "b", "uid": "u", "managedFields": []}}
-    made = bare._desired(kinds.SECRET, {**read, "data": {"k": "dg=="}})
+    made = bare.desired(kinds.SECRET, {**read, "data": {"k": "dg=="}})
     assert made == {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -134,3 +134,8 @@ pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, P
 soak: tools ## the long campaigns, same code as in `make test`; two hours; root: on a node, too
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" tests
+
+.PHONY: scale
+scale: tools ## many policies beside a bare client, SCALE=NAME for one size; written to docs/scale.md
+	@$(RUN) python -m dev.cluster build --form control-plane
+	@$(RUN) python -m tests.scale --keep $(SCALE)

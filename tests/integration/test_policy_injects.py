@@ -8,7 +8,7 @@ import pytest
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import embedding_injection, selection
-from tests.parts import admitting, both_ways, charted, injected_pods, policies
+from tests.parts import admitting, both_ways, charted, direct, injected_pods, policies
 from tests.parts.installation import SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -180,7 +180,7 @@ def test_pod_guard_takes_pods_that_server_injects(world):
     again = both_ways.again(spoiled)
     assert both_ways.without_token(world.admission.create(namespace, again))
     again["spec"]["initContainers"][0]["args"] = ["--else"]
-    with pytest.raises(both_ways.RefusedError, match="embedding-sidecar"):
+    with pytest.raises(direct.RefusedError, match="embedding-sidecar"):
         world.admission.create(namespace, again)
 
 

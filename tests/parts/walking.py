@@ -226,13 +226,15 @@ class Lane:
                 text = text.replace(found, f"fingerprint of {place}/{key}")
         return _TIME.sub("TIME", text).replace(namespace, policy_walks.NAMESPACE).splitlines()
 
-    @staticmethod
     def _until(
-        check: Callable[[], Any], what: str, *, last: Callable[[], str] = lambda: ""
+        self, check: Callable[[], Any], what: str, *, last: Callable[[], str] = lambda: ""
     ) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        patience_seconds = self._patience_seconds
+        deadline = time.monotonic() + patience_seconds
         while not check():
-            assert time.monotonic() < deadline, f"no {what} after {PATIENCE_SECONDS:g} s\n{last()}"
+            if time.monotonic() > deadline:
+                self._patience_seconds = SHRINKING_SECONDS
+                raise AssertionError(f"no {what} after {patience_seconds:g} s\n{last()}")
             time.sleep(0.1)
 
 

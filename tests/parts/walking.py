@@ -196,20 +196,24 @@ class Lane:
         walked, fresh = (self._held(namespace) for namespace in self.namespaces)
         return "\n".join(difflib.unified_diff(fresh, walked, "fresh", "walked", lineterm="", n=2))
 
-    def _accepted(self, namespace: str) -> Object:
-        """The condition by which the operator takes or refuses the policy."""
-        policy = self.objects.get(kinds.POLICY, namespace, policy_walks.POLICY) or {}
-        conditions = policy.get("status", {}).get("conditions", ())
-        return next((it for it in conditions if it["type"] == "Accepted"), {})
+    def _accepted(self, namespace: str) -> list[Object]:
+        """The conditions by which the operator takes or refuses policy and index."""
+        return [
+            condition
+            for kind in GIVEN.values()
+            for live in self.objects.find(kind, namespace)
+            for condition in live.get("status", {}).get("conditions", ())
+            if condition["type"] == "Accepted"
+        ]
 
     def _is_refused(self) -> bool:
-        return bool(self._accepted(self.fresh).get("status") == "False")
+        return any(it["status"] == "False" for it in self._accepted(self.fresh))
 
     def _held(self, namespace: str) -> list[str]:
         """All that a namespace holds.
 
-        Of a refused policy it is the refusal alone: it keeps its last good document, which a fresh
-        one never had.
+        Where policy or index is refused it is the refusal alone: it keeps what its last good form
+        has made, which a fresh one never had.
         """
         if self._is_refused():
             text: str = yaml.safe_dump(_without_times(self._accepted(namespace)))

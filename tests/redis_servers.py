@@ -67,7 +67,8 @@ def _run(name: str) -> dict[str, collections.Counter[str]]:
 
 
 def _counted(name: str, files: list[str]) -> collections.Counter[str]:
-    asked = ["-m", "integration and not soak"]
+    # The default form of reports takes no properties, which tests have that say something.
+    asked = ["-m", "integration and not soak", "-o", "junit_family=xunit1"]
     if name == redis_programs.VALKEY:
         asked += ["-k", WITHOUT_TLS]
     with TemporaryDirectory() as folder:

@@ -32,9 +32,13 @@ COMPARED: Final = (
 )
 _OF_TIME: Final = {
     *("uid", "resourceVersion", "generation", "observedGeneration", "creationTimestamp"),
-    *("managedFields", "namespace", "lastTransitionTime"),
+    *("managedFields", "namespace", "lastTransitionTime", "clusterIP", "clusterIPs"),
 }
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+_RUN: Final = re.compile(
+    rf"(embedding-index-{policy_walks.INDEX})-[0-9a-z]{{6,10}}(-[0-9a-z]{{5}})?\b"
+)
+"""Names of an index's Job and pods: the first digests a document, the others end at random."""
 _RANDOM: Final = {
     *(names.SECRET_API_TOKEN, names.SECRET_CACHE_KEY, names.SECRET_DOCUMENT_KEY),
     names.DOCUMENT_SIGNATURE,
@@ -228,7 +232,8 @@ class Lane:
             for key, document in documents.items():
                 found = fingerprint.of_document(document.encode())
                 text = text.replace(found, f"fingerprint of {place}/{key}")
-        return _TIME.sub("TIME", text).replace(namespace, policy_walks.NAMESPACE).splitlines()
+        text = _RUN.sub(r"\1-RUN", _TIME.sub("TIME", text))
+        return text.replace(namespace, policy_walks.NAMESPACE).splitlines()
 
     def _until(
         self, check: Callable[[], Any], what: str, *, last: Callable[[], str] = lambda: ""

@@ -53,6 +53,9 @@ BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 OLDEST := 1.29
 ON_OLDEST := $(addprefix tests/,contract/test_cluster_port.py contract/test_class_crd.py \
 	contract/test_limits_page.py integration/test_webhook.py)
+# Quota, rates and cache on Valkey each time; `make redis` runs the rest there too.
+ON_VALKEY := $(addprefix tests/,contract/test_quota_store.py contract/test_rate_windows.py \
+	integration/test_redis_cache.py)
 FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 
 .PHONY: test
@@ -61,6 +64,7 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
+	@REDIS=valkey $(RUN) pytest -q $(BESIDE) -m "integration and not soak" $(ON_VALKEY)
 	@KUBERNETES=$(OLDEST) $(RUN) python -m dev.cluster build --form control-plane
 	@KUBERNETES=$(OLDEST) $(RUN) pytest -q -m cluster $(ON_OLDEST)
 ifeq ($(FORM),node)
@@ -126,14 +130,18 @@ kubernetes: tools ## the cluster tests on each minor of Kubernetes, and their ta
 	@for minor in "" 1.33 1.29; do KUBERNETES=$$minor $(RUN) python -m dev.cluster build; done
 	@$(RUN) python -m tests.kubernetes_versions
 
+.PHONY: redis
+redis: tools ## the tests of Redis on Redis and on Valkey, and their table in docs
+	@$(RUN) python -m tests.redis_servers
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures
 
 .PHONY: soak
-soak: tools ## the long campaigns, same code as in `make test`; two hours; root: on a node, too
+soak: tools ## long campaigns, same code as in `make test`, two hours each at most; SOAK=NAME: one of them
 	@$(RUN) python -m dev.cluster build --form $(FORM)
-	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" tests
+	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" -k "$(SOAK)" tests
 
 .PHONY: scale
 scale: tools ## many policies beside a bare client, SCALE=NAME for one size; written to docs/scale.md

@@ -97,7 +97,7 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     launch(record, "etcd", _etcd(record, programs["etcd"]))
     launch(record, "apiserver", _apiserver(record, programs["kube-apiserver"]))
     wait(record, "API server", Api(record.kubeconfig).ready)
-    # They end where they have waited 10 s for it, which a busy machine's takes.
+    # Controllers that start earlier end after 10 s without rights, on a machine that is busy.
     launch(record, "controller-manager", _controllers(record, programs["kube-controller-manager"]))
     if record.network:
         launch(record, "scheduler", _scheduler(record, programs["kube-scheduler"]))

@@ -10,7 +10,16 @@ import pytest
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, helm, installation, kubectl, operating, release_before, skew
+from tests.parts import (
+    charted,
+    helm,
+    installation,
+    kubectl,
+    operating,
+    policies,
+    release_before,
+    skew,
+)
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -38,14 +47,7 @@ def policy(namespace):
         "metadata": {"name": "search", "namespace": namespace},
         "spec": {
             "podSelector": {},
-            "providers": [
-                {
-                    "name": "local",
-                    "type": "OpenAICompatible",
-                    "model": "e5",
-                    "baseURL": "http://model.example/v1",
-                }
-            ],
+            "providers": [policies.LOCAL],
             "alerts": {"enabled": False},
         },
     }

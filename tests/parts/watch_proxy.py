@@ -8,15 +8,14 @@ import base64
 import json
 import re
 import ssl
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.parts.relay import PIECE_BYTES
+from tests.parts.tcp_server import PIECE_BYTES, TcpServer
 
 _WATCH = re.compile(rb"[?&]watch=1")
 
@@ -37,20 +36,16 @@ class WatchProxy:
         """The watches that were begun."""
         self._refuses: Mapping[str, Any] | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._listening = threading.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._listening.wait()
+        self._server = TcpServer(self._answer)
 
     def kubeconfig(self) -> Path:
         """A kubeconfig that leads here, without credentials."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "clusters": [
+                {"name": "c", "cluster": {"server": f"http://127.0.0.1:{self._server.port}"}}
+            ],
             "users": [{"name": "u", "user": {}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
             "current-context": "x",
@@ -68,7 +63,7 @@ class WatchProxy:
             for passes in self._open.values():
                 passes.clear()
 
-        self._do(silence_all)
+        self._server.call(silence_all)
 
     def refuse(self, status: int | None, reason: str = "") -> None:
         """End all watches, and answer lists and watches with this error; None: no more."""
@@ -79,7 +74,7 @@ class WatchProxy:
                 writer.transport.abort()
 
         if status is not None:
-            self._do(end_all)
+            self._server.call(end_all)
 
     def tell(self, status: int, reason: str) -> None:
         """Send an ERROR event by each open watch, and end it."""
@@ -92,43 +87,13 @@ class WatchProxy:
                 writer.write(chunks)
                 writer.write_eof()
 
-        self._do(tell_all)
+        self._server.call(tell_all)
 
     def close(self) -> None:
         """End all connections, and accept no more."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self._server.close()
 
-    # --- in the thread
-
-    def _do(self, what: Callable[[], None]) -> None:
-        done = threading.Event()
-
-        def do() -> None:
-            what()
-            done.set()
-
-        self._loop.call_soon_threadsafe(do)
-        done.wait()
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = self._loop.create_task(self._answer(reader, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        self.port: int = server.sockets[0].getsockname()[1]
-        self._listening.set()
-        await self._stop.wait()
-        server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    # --- in the server's thread
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -56,13 +56,15 @@ def images_at(foreign, tmp_path_factory):
         tmp_path_factory.mktemp("registry"), host=foreign.host_address, port=PORT
     )
     running.start()
-    record = records.load(foreign.name)
-    assert record is not None
-    node.allow_plain_http(record, running.address)
-    said = demo("push", {"REGISTRY": running.address, "PLAIN_HTTP": "1"})
-    assert said.returncode == 0, said.stderr
-    yield running.address
-    running.stop()
+    try:
+        record = records.load(foreign.name)
+        assert record is not None
+        node.allow_plain_http(record, running.address)
+        said = demo("push", {"REGISTRY": running.address, "PLAIN_HTTP": "1"})
+        assert said.returncode == 0, said.stderr
+        yield running.address
+    finally:
+        running.stop()
 
 
 @pytest.fixture

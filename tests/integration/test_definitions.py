@@ -84,7 +84,7 @@ def test_definition_of_this_release_lacks_nothing_after_chart_upgrade(bare, tmp_
     ) as running:
         counted = [it for it in running.metrics().splitlines() if it.startswith(METRIC)]
         told = running.log()
-    assert len(counted) == 3
+    assert len(counted) == 4
     assert {it.rpartition(" ")[2] for it in counted} == {"0.0"}
     assert "older than this operator" not in told
 

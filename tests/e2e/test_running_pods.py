@@ -187,6 +187,7 @@ def test_node_without_room_is_said_and_sidecar_keeps_what_it_has(running):
     assert running.seen() == before
 
 
+@pytest.mark.timeout(300)
 def test_rollout_restarts_workloads_of_pods_without_sidecar(running):
     """Pods that were created while the namespace was not enabled."""
     kubectl = running.shop.kubectl

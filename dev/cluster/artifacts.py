@@ -37,7 +37,7 @@ NODE = (
     "pause",
     "helm",
 )
-BY_FORM = {"control-plane": CONTROL_PLANE, "node": NODE}
+BY_FORM = {"control-plane": CONTROL_PLANE, "node": NODE, "node-ipv6": NODE}
 VERSION = "KUBERNETES"
 """The environment's variable for an earlier minor of Kubernetes, such as 1.29."""
 

@@ -9,6 +9,18 @@ from tests.parts import installation
 
 pytestmark = pytest.mark.node
 
+INJECTING = {"MutatingWebhookConfiguration", "MutatingAdmissionPolicy"}
+
+
+def injectors(shop):
+    """Kind and name of each object of ours that is asked when a pod is created."""
+    kinds = (
+        "mutatingwebhookconfigurations,mutatingadmissionpolicies,mutatingadmissionpolicybindings,"
+        "validatingadmissionpolicies,validatingadmissionpolicybindings"
+    )
+    found = [(it["kind"], it["metadata"]["name"]) for it in shop.kubectl.get(kinds)["items"]]
+    return [(kind, name) for kind, name in found if "embedding" in name]
+
 
 def test_no_secret_value_is_anywhere_it_should_not_be(shop):
     """All that Vault and Secrets have held, and Vault's own token, searched for after all of it."""
@@ -43,7 +55,12 @@ def test_operator_met_no_403(shop):
     assert refused == []
 
 
+@pytest.mark.timeout(300)
 def test_uninstalled_nothing_of_ours_blocks_any_deletion(shop):
+    """Of either way to inject: after the first upgrade both are there."""
+    shop.install_chart(injection={"by": "webhook"})
+    shop.install_chart()
+    assert {kind for kind, _ in injectors(shop)} >= INJECTING
     kept = {it["metadata"]["name"] for it in shop.kubectl.get("secrets", "-n", "shop")["items"]}
     assert "embedding-search" in kept
     authority = ("secret", "embedding-operator-webhook", "-n", installation.SYSTEM_NAMESPACE)
@@ -51,8 +68,7 @@ def test_uninstalled_nothing_of_ours_blocks_any_deletion(shop):
     shop.helm("uninstall", "embedding-operator", "-n", installation.SYSTEM_NAMESPACE, "--wait")
     # C15: no key of an authority stays, and nothing asks about pods any more.
     shop.kubectl("wait", "--for=delete", *authority, "--timeout=60s")
-    hooks = shop.kubectl.get("mutatingwebhookconfigurations,validatingadmissionpolicies")["items"]
-    assert [it["metadata"]["name"] for it in hooks if "embedding" in it["metadata"]["name"]] == []
+    assert injectors(shop) == []
     after = {it["metadata"]["name"] for it in shop.kubectl.get("secrets", "-n", "shop")["items"]}
     assert after == kept
     shop.kubectl.apply(installation.application_pod("after", labels={"embeddings": "search"}))

@@ -230,7 +230,7 @@ def test_namespace_that_comes_or_is_enabled_queues_its_policies(world):
     }
 
 
-def test_pod_without_sidecar_that_comes_or_goes_queues_policies_that_may_miss_it(shop):
+def test_pod_without_sidecar_that_comes_or_goes_queues_its_policies(shop):
     assert shop.pod() == [SEARCH]
     assert shop.pod(ip="10.0.0.2") == []
     assert shop.pod("DELETED", ip="10.0.0.2") == [SEARCH]

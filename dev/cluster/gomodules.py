@@ -77,6 +77,7 @@ PROGRAMS: dict[str, Program] = {
     "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause", "."),
     "registry": Program("registry", "."),
+    "toxiproxy": Program("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
     # Its web pages are not built in: they come from npm, and nobody looks at them.
     "prometheus": Program(
         "prometheus",

@@ -53,13 +53,20 @@ class ApplicationSecrets:
         Raises:
             errors.Unavailable: the API server does not answer.
         """
-        made = [self._apply(wanted, entry) for entry in wanted.secrets]
+        made = [self._apply_revealed(wanted, entry) for entry in wanted.secrets]
         self._prune(wanted)
         return Outcome(
             problems=tuple(problem for it in made for problem in it.problems),
             pending=tuple(path for it in made for path in it.pending),
             deleted=tuple(name for it in made for name in it.deleted),
         )
+
+    def _apply_revealed(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Outcome:
+        """Apply an entry; twice where there is a Secret of ours that no watch has shown."""
+        try:
+            return self._apply(wanted, entry)
+        except errors.Conflict:
+            return self._apply(wanted, entry)
 
     def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Outcome:
         found = self._credentials.synced(wanted, entry)

@@ -98,12 +98,12 @@ class Definitions:
             version = ((live or {}).get("metadata") or {}).get("resourceVersion", "")
             if version and version == self._compared.get(name):
                 continue  # parsing the packaged one takes longer than all else in this minute
-            self._compared[name] = version
             found = missing(live, crd_schema.load(kind))
             self._lacks(name, len(found))
             if found != self._told.get(name, ()):
                 self._say(name, found)
             self._told[name] = found
+            self._compared[name] = version
 
     def are_ours(self) -> bool:
         """False, and said, if they are another installation's; True if that cannot be known yet."""

@@ -32,7 +32,7 @@ class WorkQueue(Generic[K]):
 
     Due keys are taken round robin over namespaces, and workers have at most `most_of_one` keys of a
     namespace at the same time, so that no namespace delays others. Keys that have changed come
-    before those that only a round has added, which takes all of them in turn.
+    before those that only time has added: a round, which takes all in turn, or `do` of `work`.
 
     Before `open`, a queue made with `is_open` false drops what is added: without workers it would
     keep each key for ever.
@@ -55,7 +55,7 @@ class WorkQueue(Generic[K]):
         self._ready: FairQueue[K] = FairQueue()
         self._ready_of_round: FairQueue[K] = FairQueue()
         self._of_round: set[K] = set()
-        """Waiting keys that only a round has added."""
+        """Waiting keys that nothing but time has added."""
         self._taken = 0
         self._working: dict[K, float] = {}
         """The start of the work on each key."""
@@ -229,7 +229,7 @@ def work(
                 _LOG.exception("%s of %s failed", name, key)
             queue.done(key, failed=failed, least_seconds=least_seconds)
             if again is not None:
-                queue.add(key, after_seconds=again)
+                queue.add(key, after_seconds=again, of_round=True)  # nothing of it has changed
 
     threads = [
         threading.Thread(target=loop, name=f"{name}-{number}", daemon=True)

@@ -137,6 +137,35 @@ def test_round_goes_on_while_changes_never_end():
     assert sum(it != "busy" for it in taken) == 3
 
 
+def test_change_comes_before_keys_that_their_work_wants_again():
+    """As of all policies while Vault is away."""
+    clock, worked, idle = Clock(), list[ObjectKey](), threading.Event()
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
+    waiting = [ObjectKey("shop", f"waiting-{it}") for it in range(6)]
+
+    def do(key):
+        worked.append(key)
+        if len(worked) == len(waiting):
+            idle.set()
+            with queue._changed:  # until all are due, and one has changed
+                queue._changed.wait_for(lambda: A in queue._due, 10)
+        return 3 if clock.now == 0 else None
+
+    for key in waiting:
+        queue.add(key)
+    (thread,) = workqueue.work(queue, do, workers=1)
+    assert idle.wait(10)
+    clock.now = 4
+    queue.add(A)
+    with queue._changed:
+        queue._changed.notify_all()
+    while len(queue) or queue.oldest_seconds():
+        threading.Event().wait(0.01)
+    queue.close()
+    thread.join(10)
+    assert worked.index(A) == len(waiting)
+
+
 def test_success_forgets_failures():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)

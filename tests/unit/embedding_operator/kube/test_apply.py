@@ -128,7 +128,7 @@ def test_hidden_object_is_not_overwritten_with_what_was_made_without_it():
     assert objects.forced == 0
 
 
-def test_object_that_a_finalizer_holds_is_problem_and_no_conflict_for_ever():
+def test_object_held_by_finalizer_is_problem_and_no_conflict_for_ever():
     objects = hidden(deletionTimestamp="2026-01-01T00:00:00Z")
     live, problem = ensuring(objects).ensure(POLICY, DESIRED, live=None)
     assert live is None

@@ -22,7 +22,11 @@ KINDS = (
 PORT = 5000
 DEMO_SECONDS = 420
 """For one command of the demo, on a busy machine."""
-DEFINITION = "embeddingpolicies.embedding.agenticverz.io"
+DEFINITIONS = (
+    "embeddingpolicies.embedding.agenticverz.io",
+    "embeddinginjections.embedding.agenticverz.io",
+)
+"""Those of which objects stay: their policy, and what the operator made beside it."""
 POLICY = {
     "apiVersion": "embedding.agenticverz.io/v1alpha1",
     "kind": "EmbeddingPolicy",
@@ -125,10 +129,10 @@ def test_demo_runs_elsewhere_and_leaves_it_as_it_was(foreign, settings):
         down = demo("down", settings)
     assert down.returncode == 0, down.stdout + down.stderr
     # To delete a definition deletes every object of its kind, whoever made it.
-    assert f"left in the cluster: {DEFINITION}, as" in down.stdout
+    assert all(f"left in the cluster: {it}, as" in down.stdout for it in DEFINITIONS)
     # What the operator made for their policy is the policy's, and so theirs.
     left = {it[:3] for it in everything(foreign) - before if it[1] != "theirs"}
-    assert left == {("CustomResourceDefinition", None, DEFINITION)}
+    assert left == {("CustomResourceDefinition", None, it) for it in DEFINITIONS}
     assert before <= everything(foreign)
     assert asked("get", "embpol", "theirs", "-n", "theirs", "--output=name").strip()
     now = asked.get("configmap", "theirs", "-n", "theirs")["metadata"]["resourceVersion"]

@@ -53,9 +53,6 @@ BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 OLDEST := 1.29
 ON_OLDEST := $(addprefix tests/,contract/test_cluster_port.py contract/test_class_crd.py \
 	contract/test_limits_page.py integration/test_webhook.py)
-# Quota, rates and cache on Valkey each time; `make redis` runs the rest there too.
-ON_VALKEY := $(addprefix tests/,contract/test_quota_store.py contract/test_rate_windows.py \
-	integration/test_redis_cache.py)
 FORM := $(if $(filter 0,$(shell id -u)),node,control-plane)
 
 .PHONY: test
@@ -64,9 +61,16 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
-	@REDIS=valkey $(RUN) pytest -q $(BESIDE) -m "integration and not soak" $(ON_VALKEY)
+	@# Tests on a node mostly wait for kubelet, and leave a core to those on the oldest minor.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-node test-oldest
+
+.PHONY: test-oldest
+test-oldest: tools
 	@KUBERNETES=$(OLDEST) $(RUN) python -m dev.cluster build --form control-plane
 	@KUBERNETES=$(OLDEST) $(RUN) pytest -q -m cluster $(ON_OLDEST)
+
+.PHONY: test-node
+test-node: tools
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
 else

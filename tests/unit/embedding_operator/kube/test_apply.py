@@ -109,7 +109,8 @@ def ensuring(objects, drifted=lambda _: None):
 
 def test_hidden_object_of_ours_is_repaired_at_once_and_counted_once():
     """Else a policy with six of them is never reconciled: rounds overtake its backoff."""
-    objects, drifted = Hidden(None), []
+    objects = Hidden(None)
+    drifted: list[str] = []
     ensured = ensuring(objects, drifted=drifted.append)
     ensured.ensure_read(POLICY, DESIRED)
     objects.live = hidden().live

@@ -321,6 +321,9 @@ def _kubelet(record: Record, program: Path) -> list[str | Path]:
         "resolvConf": "",
         # Images cannot be pulled again: a full disk must not delete them.
         "imageGCHighThresholdPercent": 100,
+        # Else an image that one test pulls with a Secret is pulled again for every other pod that
+        # uses its layers by the name under which it was loaded, which no registry has.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
     }
     config = _state(record) / "kubelet.json"

@@ -38,8 +38,13 @@ class Store:
         self._kept: dict[str, dict[str, Kept]] = {}
         self._unlisted = set(scopes)
         self._listed = threading.Event()
+        self._changes = 0
 
     # --- read
+
+    def changes(self) -> int:
+        """How many changes lists and watches have brought so far."""
+        return self._changes
 
     @property
     def synced(self) -> bool:
@@ -133,6 +138,7 @@ class Store:
                 return
             of_space[kept.name] = kept
         if before is None or before.about != kept.about:
+            self._changes += 1
             self._changed(before, kept)
 
     def _remove(self, key: ObjectKey) -> None:
@@ -142,6 +148,7 @@ class Store:
             if not self._kept.get(namespace):
                 self._kept.pop(namespace, None)
         if before is not None:
+            self._changes += 1
             self._changed(before, None)
 
 

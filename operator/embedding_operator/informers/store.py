@@ -43,7 +43,7 @@ class Store:
     # --- read
 
     def changes(self) -> int:
-        """How many changes lists and watches have brought so far."""
+        """The number of changes that lists and watches have brought so far."""
         return self._changes
 
     @property

@@ -55,7 +55,7 @@ def test_operator_met_no_403(shop):
     what a node or a LimitRange has no room for.
     """
     found = shop.kubectl.get("pods", "-n", installation.SYSTEM_NAMESPACE)["items"]
-    running = {it["metadata"]["name"] for it in found}
+    running = {it["metadata"]["name"] for it in found if "deletionTimestamp" not in it["metadata"]}
     entries = [
         entry
         for entry in shop.audit(f"system:serviceaccount:{installation.SYSTEM_NAMESPACE}:")

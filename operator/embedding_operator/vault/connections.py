@@ -76,6 +76,10 @@ class Client(hvac.adapters.JSONAdapter):
         raise failure
 
 
+_OF_SESSION: Final = frozenset({"allow_redirects", "cert", "proxies", "verify"})
+"""What hvac gives with each request; here the session's count."""
+
+
 class _Connections(requests.Session):
     """A session with one server, asked tens of times a second.
 
@@ -101,9 +105,15 @@ class _Connections(requests.Session):
         headers: dict[str, str],
         timeout: float,
         json: Any = None,
-        **_others: Any,
+        **others: Any,
     ) -> requests.Response:
-        """Send one request, and read the whole answer; no redirect is followed."""
+        """Send one request, and read the whole answer; no redirect is followed.
+
+        Raises:
+            TypeError: hvac gives something else that a request would need.
+        """
+        if unknown := others.keys() - _OF_SESSION:
+            raise TypeError(f"requests to Vault do not send {', '.join(sorted(unknown))}")
         asked = requests.Request(method.upper(), url, headers=headers, json=json).prepare()
         answer = self._adapter.send(asked, timeout=timeout, **self._sending)
         _ = answer.content  # read now, so that failures are those of the request

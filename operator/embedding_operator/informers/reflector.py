@@ -126,7 +126,7 @@ class Reflector:
         return since is None or self._clock() - since < UNHEARD_SECONDS
 
     def silent_seconds(self) -> float:
-        """The time since the last line of a stream, or since the start."""
+        """The time since the last line, or since a list showed that none was due."""
         return self._clock() - self._heard_at
 
     def step(self) -> float:
@@ -173,7 +173,10 @@ class Reflector:
     def _judge_silence(self) -> None:
         """Count the silent stream before this list, if there was something to say."""
         before, self._changes_at_silence = self._changes_at_silence, None
-        if before is None or self._changes() == before:
+        if before is None:
+            return
+        if self._changes() == before:
+            self._heard_at = self._clock()  # there was nothing to say
             return
         self._silent_streams += 1
         if self._silent_streams >= SILENT_STREAMS:

@@ -241,8 +241,10 @@ def test_kind_that_is_silent_as_nothing_changes_is_not_deaf():
     run = Run()
     run.settle()
     for _ in range(5):
+        run.clock.now += 75
         run.act(("step", [("", 0), ("silent", 0)]))
     assert run.deaf == []
+    assert run.reflector.silent_seconds() < 75  # or EmbeddingOperatorDeaf would fire
 
 
 def test_silence_is_counted_from_last_line():

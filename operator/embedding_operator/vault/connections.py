@@ -77,7 +77,7 @@ class Client(hvac.adapters.JSONAdapter):
 
 
 _OF_SESSION: Final = frozenset({"allow_redirects", "cert", "proxies", "verify"})
-"""What hvac gives with each request; here the session's count."""
+"""Given by hvac with each request; here those of the session count."""
 
 
 class _Connections(requests.Session):

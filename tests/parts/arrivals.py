@@ -40,7 +40,8 @@ class Watch(ABC):
         self._last: dict[Place, Arrival] = {}
         self._connection = direct.Direct(kubeconfig)
         query = urllib.parse.urlencode({"watch": 1, "labelSelector": selector})
-        self._path = f"{kind.path(None)}?{query}"
+        # Begun here: a connection that is not there yet could not be cut.
+        self._lines = self._connection.lines(f"{kind.path(None)}?{query}")
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -82,7 +83,7 @@ class Watch(ABC):
 
     def _read(self) -> None:
         try:
-            for line in self._connection.lines(self._path):
+            for line in self._lines:
                 self._note(line["type"], line["object"])
         except OSError:
             if not self._closed:

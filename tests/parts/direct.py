@@ -71,13 +71,18 @@ class Direct:
         return answer
 
     def lines(self, path: str) -> Iterator[Object]:
-        """Each line of an answer that goes on, such as a watch's; ends when it is closed."""
+        """Each line of an answer that goes on, such as a watch's; ends when it is closed.
+
+        The answer has begun when this returns.
+
+        Raises:
+            RefusedError: the API server refuses it.
+        """
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
         if answer.status != HTTPStatus.OK:
             raise RefusedError(answer.read().decode())
-        while line := answer.readline():
-            yield json.loads(line)
+        return map(json.loads, iter(answer.readline, b""))
 
     def cut(self) -> None:
         """End the connection from another thread: what waits for it gets an OSError or an end."""

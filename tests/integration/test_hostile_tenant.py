@@ -17,7 +17,6 @@ import pytest
 
 from dev import cluster
 from tests.parts import charted, hostile, secrecy, tenant, victim
-from tests.parts.installation import SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -46,7 +45,7 @@ class World:
         self.most_failures = 0
 
     def begin(self) -> None:
-        self._lead_admission_here()
+        charted.lead_admission(self.asked, self.port("WEBHOOK_PORT"))
         self.operator.start()
         trusted = ("get", "mutatingwebhookconfiguration", "-o", "yaml")
         self.victim.wait(lambda: "caBundle" in self.asked(*trusted), "trusted authority")
@@ -81,30 +80,6 @@ class World:
         places = list(secrecy.in_objects(self.asked, "-A"))
         places += secrecy.in_files(self.folder)
         return [*places, ("hostile pods", self.network.heard.decode(errors="replace"))]
-
-    def _lead_admission_here(self) -> None:
-        """The chart's webhook, by the name of this machine in place of a Service's pods."""
-        name = charted.NAME
-        self.asked("delete", "service", name, "-n", SYSTEM_NAMESPACE)
-        port = self.port("WEBHOOK_PORT")
-        self.asked.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE},
-                "spec": {
-                    "type": "ExternalName",
-                    "externalName": "localhost",
-                    "ports": [{"port": port}],
-                },
-            }
-        )
-        (found,) = self.asked.get("mutatingwebhookconfiguration")["items"]
-        patch = f'[{{"op":"add","path":"/webhooks/0/clientConfig/service/port","value":{port}}}]'
-        self.asked(
-            *("patch", "mutatingwebhookconfiguration", found["metadata"]["name"]),
-            *("--type=json", "-p", patch),
-        )
 
 
 @pytest.fixture

@@ -20,6 +20,11 @@ class ApiServer:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         self._command = [part.decode() for part in command]
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._record.processes["apiserver"].pid
+
     def stop(self) -> None:
         """Kill it; every connection is cut, and its port is free."""
         processes.end([self._record.processes["apiserver"]])

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,28 @@ def environment(asked: Kubectl, folder: Path) -> dict[str, str]:
         # One at a time; the Lease of one that was killed would keep the next one for 15 s.
         "LEADER_ELECTION": "false",
     }
+
+
+def lead_admission(asked: Kubectl, port: int) -> None:
+    """Lead the chart's webhook to this port, by the name of this machine in place of pods'."""
+    asked("delete", "service", NAME, "-n", SYSTEM_NAMESPACE)
+    asked.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": NAME, "namespace": SYSTEM_NAMESPACE},
+            "spec": {
+                "type": "ExternalName",
+                "externalName": "localhost",
+                "ports": [{"port": port}],
+            },
+        }
+    )
+    patch = f'[{{"op":"add","path":"/webhooks/0/clientConfig/service/port","value":{port}}}]'
+    asked(
+        *("patch", "mutatingwebhookconfiguration", shipped_roles.CONFIGURATION),
+        *("--type=json", "-p", patch),
+    )
 
 
 class Operator:
@@ -136,6 +159,70 @@ class Operator:
 
     def _pid(self) -> int:
         return self._daemons.pid("operator")
+
+
+class Replica(Operator):
+    """One of several, whose way to the API server leads by a port of loopback.
+
+    Whoever plays kubelet calls `keep` again and again.
+    """
+
+    def __init__(self, asked: Kubectl, folder: Path, *, name: str, api_port: int) -> None:
+        super().__init__(asked, folder)
+        self.name = name
+        kubeconfig = folder / "kubeconfig"
+        config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{api_port}"
+        kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self._environment |= {"LEADER_ELECTION": "true", "POD_ID": name}
+        self._lock = threading.Lock()
+        self._may_run = True
+        self.restarts = -1
+
+    def pids(self) -> list[int]:
+        """The process that was started last."""
+        return [self._pid()]
+
+    @property
+    def webhook_port(self) -> int:
+        """The port at which it answers reviews."""
+        return int(self._environment["WEBHOOK_PORT"])
+
+    def keep(self) -> None:
+        """Start it where it does not run; it may be long until it is ready."""
+        with self._lock:
+            if self._may_run and not self._is_running():
+                self.restarts += 1
+                self._daemons.start(
+                    "operator",
+                    [sys.executable, "-m", "embedding_operator", "run"],
+                    ready=lambda: True,
+                    environment=self._environment,
+                )
+
+    def kill(self) -> None:
+        """End it without a word; it stays down until `revive`."""
+        with self._lock:
+            self._may_run = False
+            if self._is_running():
+                os.kill(self._pid(), signal.SIGKILL)
+
+    def revive(self) -> None:
+        """Let it be started again."""
+        with self._lock:
+            self._may_run = True
+
+    def is_ready(self) -> bool:
+        """The answer to kubelet's readiness probe."""
+        url = f"http://127.0.0.1:{self._environment['HEALTH_PORT']}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return True
+        except OSError:
+            return False
+
+    def _is_running(self) -> bool:
+        return self.restarts >= 0 and self._daemons.is_running("operator")
 
 
 def _kubeconfig(asked: Kubectl, folder: Path) -> Path:

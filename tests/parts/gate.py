@@ -15,9 +15,11 @@ import argparse
 import asyncio
 import hashlib
 import json
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import uvicorn
@@ -27,6 +29,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.fakes import provider
+from tests.parts import daemons, ports
 
 WORDS = ("A", " vector", " is", " a", " direction", " with", " a", " length", ".")
 
@@ -94,6 +97,51 @@ def application(*, model_url: str | None, keys: Path, log: Path) -> Starlette:
         Route("/v1/chat/completions", chat, methods=["POST"]),
     ]
     return Starlette(routes=routes)
+
+
+class Gate:
+    """This program as a process without a model; it can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self._daemons = daemons.Daemons(folder)
+        self._keys, self._calls = folder / "keys", folder / "calls.jsonl"
+        self.port = ports.free()
+        self.accept(())
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._daemons.pid("gate")
+
+    def start(self) -> None:
+        """Start it on the keys that it had."""
+        command: list[str | Path] = [sys.executable, "-m", "tests.parts.gate"]
+        command += ["--port", str(self.port), "--keys", self._keys]
+        self._daemons.start(
+            "gate",
+            [*command, "--log", self._calls],
+            ready=daemons.answers("127.0.0.1", self.port),
+            environment={"PYTHONPATH": ":".join(sys.path)},
+        )
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._daemons.stop()
+
+    def accept(self, keys: Iterable[str]) -> None:
+        """Take these keys from now on."""
+        fresh = self._keys.with_suffix(".new")
+        fresh.write_text("\n".join(keys), encoding="utf-8")
+        fresh.rename(self._keys)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The calls that it answered."""
+        if not self._calls.exists():
+            return []
+        # A process that was killed may have written half a line.
+        text = self._calls.read_text(encoding="utf-8").splitlines()
+        return [json.loads(it) for it in text if it.endswith("}")]
 
 
 async def chat_chunks() -> AsyncIterator[str]:

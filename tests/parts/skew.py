@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from embedding_contract import fingerprint, names
+from embedding_operator import errors
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from tests.parts import reconciling, sidecar
@@ -76,9 +77,13 @@ class Pod:
         namespace: str,
         release: Release | None,
         environment: Mapping[str, str],
+        sync_seconds: float = SYNC_SECONDS,
+        is_injected: bool = True,
     ) -> None:
         folder.mkdir()
         self._objects = objects
+        self._is_injected = is_injected
+        self._sync_seconds = sync_seconds
         self._namespace = namespace
         self._ended = threading.Event()
         number = next(_addresses)
@@ -113,8 +118,8 @@ class Pod:
             "metadata": {"name": self.name, "namespace": self._namespace, "labels": {"app": "x"}},
             "spec": {"containers": [{"name": "app", "image": "app:1"}]},
         }
-        injected = reconciling.injected(bare, policy=POLICY)
-        made = self._objects.create(kinds.POD, self._namespace, injected)
+        pod = reconciling.injected(bare, policy=POLICY) if self._is_injected else bare
+        made = self._objects.create(kinds.POD, self._namespace, pod)
         started = {
             "name": names.CONTAINER,
             "image": "sidecar:1",
@@ -142,9 +147,12 @@ class Pod:
             (kinds.SECRET, names.owned_secret(POLICY), self._secrets),
             (kinds.CONFIG_MAP, names.document_configmap(POLICY), self._document),
         )
-        while not self._ended.wait(SYNC_SECONDS):
+        while not self._ended.wait(self._sync_seconds):
             for number, (kind, name, volume) in enumerate(sources):
-                found = self._objects.get(kind, self._namespace, name) or {}
+                try:
+                    found = self._objects.get(kind, self._namespace, name) or {}
+                except errors.Unavailable:  # kubelet, too, goes on with what it has
+                    continue
                 data = found.get("data") or {}
                 decode: Callable[[str], bytes] = (
                     base64.b64decode if kind is kinds.SECRET else str.encode
@@ -156,14 +164,25 @@ class Pod:
 
 
 class Shop:
-    """A namespace with a policy and its pods."""
+    """A namespace with a policy and its pods, which come injected unless the API server does it."""
 
-    def __init__(self, kubectl: Kubectl, namespace: str, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        kubectl: Kubectl,
+        namespace: str,
+        folder: Path,
+        stack: ExitStack,
+        *,
+        sync_seconds: float = SYNC_SECONDS,
+        are_injected: bool = True,
+    ) -> None:
         self._kubectl = kubectl
         self._objects = reconciling.connect(kubectl.kubeconfig)
         self.namespace = namespace
         self._folder = folder
         self._stack = stack
+        self._sync_seconds = sync_seconds
+        self._are_injected = are_injected
         reconciling.wait_for_default_account(kubectl, namespace)
 
     def keys(self, **values: str) -> None:
@@ -203,6 +222,8 @@ class Shop:
             namespace=self.namespace,
             release=release,
             environment=environment,
+            sync_seconds=self._sync_seconds,
+            is_injected=self._are_injected,
         )
         self._stack.callback(made.close)
         made.sidecar.wait()
@@ -234,13 +255,7 @@ class Shop:
 
     def wait_for_document(self, pod: Pod) -> None:
         """Until a pod's sidecar obeys what stands in the cluster."""
-
-        def obeys() -> bool:
-            wanted = self.status().get("document", {}).get("fingerprint")
-            # Before the first status there may be no token yet.
-            return wanted is not None and self._config(pod).get("document_fingerprint") == wanted
-
-        wait(obeys, f"the document in {pod.name}", last=self._told)
+        wait(partial(self.obeys, pod), f"the document in {pod.name}", last=self._told)
 
     def rotate(self, pods: Iterable[Pod], value: str) -> None:
         """Put another key where the policy's points, and wait until all sidecars have it."""
@@ -254,16 +269,26 @@ class Shop:
             return held.decode() == value
 
         wait(stands, "the new key in the owned Secret", last=self._told)
-        found = self._objects.get(kinds.SECRET, self.namespace, owned)
-        assert found is not None
-        entries = {key: base64.b64decode(it) for key, it in found["data"].items()}
-        wanted = fingerprint.of_secrets(entries, token=entries[names.SECRET_API_TOKEN])
-
-        def has_it(pod: Pod) -> bool:
-            return self._config(pod).get("secrets_fingerprint") == wanted
-
         for it in pods:
-            wait(partial(has_it, it), f"the new key in {it.name}", last=self._told)
+            wait(partial(self.has_secrets, it), f"the new key in {it.name}", last=self._told)
+
+    def obeys(self, pod: Pod) -> bool:
+        """Whether a pod's sidecar obeys the document of the policy as it is now."""
+        wanted = self.status().get("document", {}).get("fingerprint")
+        # Before the first status there may be no token yet.
+        return wanted is not None and self._config(pod).get("document_fingerprint") == wanted
+
+    def has_secrets(self, pod: Pod) -> bool:
+        """Whether a pod's sidecar has the owned Secret as it is now."""
+        entries = self.secrets()
+        wanted = fingerprint.of_secrets(entries, token=entries[names.SECRET_API_TOKEN])
+        return bool(self._config(pod).get("secrets_fingerprint") == wanted)
+
+    def secrets(self) -> dict[str, bytes]:
+        """The owned Secret's entries."""
+        found = self._objects.get(kinds.SECRET, self.namespace, names.owned_secret(POLICY))
+        assert found is not None
+        return {key: base64.b64decode(it) for key, it in found["data"].items()}
 
     def _config(self, pod: Pod) -> dict[str, Any]:
         """What a sidecar reports to a bearer of the token; empty without a document."""
@@ -274,9 +299,7 @@ class Shop:
 
     def token(self) -> str:
         """The policy's API token."""
-        found = self._objects.get(kinds.SECRET, self.namespace, names.owned_secret(POLICY))
-        assert found is not None
-        return base64.b64decode(found["data"][names.SECRET_API_TOKEN]).decode()
+        return self.secrets()[names.SECRET_API_TOKEN].decode()
 
     def _told(self) -> str:
         logs = (it.read_text(encoding="utf-8")[-2000:] for it in self._folder.glob("pod-*/log"))

@@ -55,6 +55,7 @@ class Way:
     def __init__(self, api: httpx2.Client, name: str, upstream: int) -> None:
         self._api = api
         self._path = f"/proxies/{name}"
+        self._has_toxic = False
         self.port = ports.free()
         self._ask(
             "POST",
@@ -78,13 +79,17 @@ class Way:
             stream="downstream",
             attributes=dict(toxic.attributes),
         )
+        self._has_toxic = True
 
     def heal(self) -> None:
         """Pass everything on again; connections that were harmed may be ended."""
-        self._ask("POST", "/reset")
+        if self._has_toxic:
+            self._ask("DELETE", f"{self._path}/toxics/harm")
+            self._has_toxic = False
+        self._ask("POST", self._path, enabled=True)
 
     def _ask(self, method: str, path: str, **body: Any) -> None:
-        self._api.request(method, path, json=body).raise_for_status()
+        self._api.request(method, path, json=body or None).raise_for_status()
 
 
 @contextmanager

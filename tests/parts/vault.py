@@ -34,6 +34,10 @@ def mount_second_version(client: hvac.Client, path: str) -> None:
     sidecar.wait_until(serves)
 
 
+REVIEWER_TIME = "4h"
+"""The life of the token by which Kubernetes auth reviews others; longer than any campaign."""
+
+
 class Vault:
     """One server. What it holds is gone when it stops."""
 
@@ -71,6 +75,11 @@ class Vault:
         with suppress(VaultError, RequestException):
             secrecy.WRITTEN.add(*secrecy.in_vault(self.client()))
         self._daemons.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._daemons.pid("vault")
 
     def client(self) -> hvac.Client:
         """An administrator's client."""
@@ -143,7 +152,7 @@ class Vault:
                 server["cluster"]["certificate-authority-data"]
             ).decode(),
             token_reviewer_jwt=asked(
-                "create", "token", "reviewer", "-n", namespace, "--duration=1h"
+                "create", "token", "reviewer", "-n", namespace, f"--duration={REVIEWER_TIME}"
             ).strip(),
         )
         client.sys.create_or_update_policy(
@@ -163,6 +172,58 @@ class Vault:
     def _said(self) -> str:
         log = self._daemons.log("vault")
         return log.read_text(encoding="utf-8") if log.exists() else ""
+
+
+_DURABLE = """
+storage "raft" {{
+  path = "{folder}/data"
+  node_id = "one"
+  performance_multiplier = 1
+}}
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  tls_disable = true
+}}
+api_addr = "http://127.0.0.1:{port}"
+cluster_addr = "http://127.0.0.1:{cluster_port}"
+"""
+
+
+class Durable(Vault):
+    """One server that keeps what it holds on disk; it can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "data").mkdir()
+        self._configuration = folder / "bao.hcl"
+        text = _DURABLE.format(folder=folder, port=self._port, cluster_port=ports.free())
+        self._configuration.write_text(text, encoding="utf-8")
+        self._unseal_key = ""
+
+    def start(self) -> None:
+        """Start it on what it kept, unsealed and with the KV v2 engine at secret/."""
+        program = Path(sys.executable).parent / "bao"
+        self._daemons.start(
+            "vault",
+            [program, "server", f"-config={self._configuration}"],
+            ready=daemons.answers("127.0.0.1", self._port),
+        )
+        is_new = not self._unseal_key
+        if is_new:
+            made = hvac.Client(self.address).sys.initialize(secret_shares=1, secret_threshold=1)
+            (self._unseal_key,) = made["keys_base64"]
+            secrecy.WRITTEN.add(made["root_token"], self._unseal_key)
+            self.token_file.write_text(made["root_token"], encoding="utf-8")
+        client = self.client()
+        client.sys.submit_unseal_key(self._unseal_key)
+        # A server alone elects itself for a second. Its health is a parsed body once it is active.
+        sidecar.wait_until(lambda: isinstance(client.sys.read_health_status(method="GET"), dict))
+        if is_new:
+            mount_second_version(client, "secret")
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._daemons.stop()
 
 
 @contextmanager

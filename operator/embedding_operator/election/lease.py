@@ -25,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 CALL_SECONDS: Final = 4.0
 """The deadline of one call, so that a connection that hangs is given up while there is time for
 another one."""
+DENIED_SECONDS: Final = 10.0
+"""A replica ends when it has been refused for so long: an API server that has just started refuses
+everything until it has read the roles."""
 RELEASED_SECONDS: Final = 1
 """The duration in a Lease that was given back, as client-go writes it."""
 
@@ -79,6 +82,7 @@ class Lease:
         self._version = ""
         self._renewed_at: float | None = None
         """When the last renewal that succeeded was sent; None while this replica does not hold."""
+        self._denied_since: float | None = None
         self._has_ended = False
         self._lock = threading.Lock()
         """Held for a step, and for giving back."""
@@ -110,13 +114,16 @@ class Lease:
             if self._renewed_at is not None and not self.is_held:
                 self._end("the Lease was not renewed in time")
                 return 0.0
+            denied_since, self._denied_since = self._denied_since, None
             try:
                 with deadline.within(self._call_seconds()):
                     self._look()
             except errors.Denied as error:
                 _LOG.warning("the Lease %s: %s", names.LEASE, error)
-                # With a Lease held, the right may come back before the deadline.
-                if self._renewed_at is None:
+                now = self._clock()
+                self._denied_since = now if denied_since is None else denied_since
+                # With a Lease held, the deadline of its renewal decides.
+                if self._renewed_at is None and now - self._denied_since >= DENIED_SECONDS:
                     self._end(_NO_RIGHT.format(self._namespace, error))
             except errors.Conflict:
                 # Another replica was faster, or a person edited it: look again at once.

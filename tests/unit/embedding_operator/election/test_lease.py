@@ -249,10 +249,27 @@ def test_missing_right_ends_replica_with_name_of_value():
         raise errors.Denied("GET leases: 403")
 
     world.server.get = refused  # type: ignore[method-assign]
-    first.lease.step()
+    world.go_on(first, seconds=int(lease.DENIED_SECONDS) + 2)
     (reason,) = first.lost
     for word in ("leaderElection.enabled", "replicas: 1", SYSTEM, "403"):
         assert word in reason
+
+
+def test_refusals_by_api_server_that_just_started_end_no_replica():
+    world = World()
+    first, second = world.replicas
+    get = world.server.get
+
+    def refused(*_):
+        raise errors.Denied("GET leases: 403")
+
+    for _ in range(3):
+        world.server.get = refused  # type: ignore[method-assign]
+        world.go_on(first, second, seconds=int(lease.DENIED_SECONDS) // 2)
+        world.server.get = get  # type: ignore[method-assign]
+        world.go_on(first, second, seconds=5)
+    assert [it.lost for it in world.replicas] == [[], []]
+    assert [it.is_held for it in world.replicas].count(True) == 1
 
 
 def test_right_that_is_missing_for_moment_costs_holder_nothing():

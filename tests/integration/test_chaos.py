@@ -102,8 +102,8 @@ def test_faults_of_all_parts_fail_no_request(seconds, longest, tmp_path, say):
                 say(told(world, plan, asking.seen, pods, ready_seconds=ready_seconds))
         seen = asking.seen
         assert uses_last_key(world) == [200] * len(world.pods[chaos.MAIN])
-        billed = world.small_billed()
-        say(f"chaos: {billed} of {quota} calls of the small quota")
+        billed, leaks = world.small_billed(), world.leaks()
+        say(f"chaos: {billed} of {quota} calls of the small quota; keys in {len(leaks)} logs")
         assert seen.failed == []
         assert seen.mixed == []
         assert pods.bare == []
@@ -112,7 +112,7 @@ def test_faults_of_all_parts_fail_no_request(seconds, longest, tmp_path, say):
         assert seen.by_provider["a"], "the provider that is harmed was never used"
         assert pods.injected
         assert len(world.harms.done) == len(plan.faults)
-        assert world.leaks() == []
+        assert leaks == []
 
 
 def told(world, plan, seen, pods, *, ready_seconds):

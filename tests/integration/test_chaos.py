@@ -29,6 +29,7 @@ SEARCHES_A_SECOND = 2.0
 SMALL_SHARE = 0.5
 """The small quota lasts for this share of the time."""
 SPACES = {size: f"openai/{chaos.MODEL}@{size or 1536}" for size in (None, 8)}
+SHOWN = 10
 DENIED = frozenset({"insufficient_quota", "quota_store_unavailable"})
 
 
@@ -118,7 +119,7 @@ def test_faults_of_all_parts_fail_no_request(seconds, longest, tmp_path, say):
 def told(world, plan, seen, pods, *, ready_seconds):
     by_kind = Counter(it.kind for it in plan.faults)
     by_target = Counter(it.target for it in plan.faults)
-    failed = "".join(f"\n  {it}" for it in (*seen.failed, *seen.mixed))
+    failed = "".join(f"\n  {it}" for it in (*seen.failed[:SHOWN], *seen.mixed[:SHOWN]))
     return (
         f"chaos, seed {plan.seed}: {sum(seen.answered.values())} requests answered"
         f" ({dict(seen.answered)}; {seen.hits} hits; by provider {dict(seen.by_provider)}),"

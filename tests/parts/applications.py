@@ -23,7 +23,6 @@ PATIENCE_SECONDS: Final = 60.0
 REPEATED: Final = 0.2
 """The share of texts that were asked for before."""
 _REMEMBERED: Final = 500
-_SHOWN: Final = 20
 MOST_TEXTS: Final = 3
 
 
@@ -45,7 +44,7 @@ class Application:
 
 @dataclass(slots=True)
 class Seen:
-    """The answers of a campaign; lists name the first of their kind."""
+    """The answers of a campaign; lists have a line for each."""
 
     answered: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -54,11 +53,6 @@ class Seen:
     failed: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
-
-    def note(self, list_: list[str], what: str) -> None:
-        """Keep the first of a kind."""
-        if len(list_) < _SHOWN:
-            list_.append(what)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +142,7 @@ class Load:
             self.seen.refused[code] += 1
         else:
             what = f"{who.name} at {asked_at:.1f} s: {status} {answer['error']}"
-            self.seen.note(self.seen.failed, what)
+            self.seen.failed.append(what)
 
     def _text(self, who: Application, number: int, at: int) -> str:
         if self._texts and self._chance.random() < REPEATED:
@@ -169,7 +163,7 @@ class Load:
         wanted = [provider.vector(who.model, it, size or provider.DIMENSIONS) for it in texts]
         told = (headers["x-embedding-model"], headers["x-embedding-space"])
         if got != wanted or told != (who.model, who.spaces[size]):
-            self.seen.note(self.seen.mixed, f"{who.name}: {size} for {texts}: {told}")
+            self.seen.mixed.append(f"{who.name}: {size} for {texts}: {told}")
 
     # --- searches
 
@@ -183,11 +177,11 @@ class Load:
                 self.seen.refused[code] += 1
                 return
             what = f"search at {asked_at - self._began:.1f} s: {status} {answer['error']}"
-            self.seen.note(self.seen.failed, what)
+            self.seen.failed.append(what)
             return
         mode = answer["mode"]
         self.seen.answered[f"search by {answer['reason'] or mode}"] += 1
         if mode != ("vector" if answer["reason"] is None else "text"):
-            self.seen.note(self.seen.failed, f"search without vectors or a reason: {answer}")
+            self.seen.failed.append(f"search without vectors or a reason: {answer}")
         if mode == "vector" and answer["space"] != who.space:
-            self.seen.note(self.seen.mixed, f"search: {answer['space']}")
+            self.seen.mixed.append(f"search: {answer['space']}")

@@ -51,16 +51,19 @@ def load(world, *, seed):
             port=world.search.sidecar.port,
             a_second=SEARCHES_A_SECOND,
             space="tests/small",
-            may_be_refused=lambda asked_at: world.harms.touch(
-                "PostgreSQL", since=asked_at - chaos.AFTERMATH_SECONDS
-            ),
+            may_be_refused=world.may_refuse_searches,
         ),
         seed=seed,
     )
 
 
 def new_pods_of(world):
-    return new_pods.NewPods(world.objects, chaos.MAIN, service=world.service, harms=world.harms)
+    return new_pods.NewPods(
+        world.objects,
+        chaos.MAIN,
+        service=world.service,
+        may_be_bare=world.may_leave_pods_bare,
+    )
 
 
 def uses_last_key(world):

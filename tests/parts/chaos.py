@@ -21,7 +21,6 @@ from tests.parts import (
     charted,
     fault_plan,
     gate,
-    new_pods,
     postgres,
     reconciling,
     searching,
@@ -44,12 +43,14 @@ MODEL: Final = "text-embedding-3-small"
 SYNC_SECONDS: Final = 1.0
 SETTLED_SECONDS: Final = 60.0
 AFTERMATH_SECONDS: Final = 30.0
-"""A database that was harmed may refuse a search for so long."""
+"""A database that was harmed may refuse searches for so long."""
 _TIMEOUTS: Final = {"callSeconds": 3, "requestSeconds": 30}
+WEBHOOK: Final = "webhook"
+"""The way between API server and Service."""
 _OPERATORS: Final = ("holder", "other replica")
 KINDS: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(_OPERATORS, fault_plan.OF_A_PROCESS),
-    new_pods.WEBHOOK: fault_plan.OF_A_NETWORK,
+    WEBHOOK: fault_plan.OF_A_NETWORK,
     **dict.fromkeys(
         ("Redis", "Vault", "provider", "PostgreSQL", "API server"), fault_plan.OF_A_PROCESS
     ),
@@ -159,7 +160,7 @@ class World:
         self.service = service.Service(list(self.replicas.values()))
         self._stack.callback(self.service.close)
         way = self._way("webhook", self.service.port)
-        self._targets[new_pods.WEBHOOK] = Target(way=way)
+        self._targets[WEBHOOK] = Target(way=way)
         charted.lead_admission(self.asked, way.port)
         wait(self.service.is_sound, "replicas that are ready", last=self._logs)
         trusted = ("get", "mutatingwebhookconfiguration", shipped_roles.CONFIGURATION, "-o", "yaml")
@@ -300,6 +301,21 @@ class World:
         return identity.partition("_")[0]
 
     # --- what is seen of it
+
+    def may_refuse_searches(self, asked_at: float) -> bool:
+        """Whether the database was harmed so late that it may still be away."""
+        return self.harms.touch(["PostgreSQL"], since=asked_at - AFTERMATH_SECONDS)
+
+    def may_leave_pods_bare(self, asked_at: float) -> bool:
+        """Whether a review since then may have got no answer, although some replica is ready.
+
+        The API server sends reviews by the connection that it has, also to a replica that is
+        stopped, and finds that out after 45 s (kubernetes/kubernetes#95981); the Service leads new
+        connections only.
+        """
+        return self.harms.touch([WEBHOOK], since=asked_at) or self.harms.touch(
+            _OPERATORS, since=asked_at, kind=fault_plan.STOPPED
+        )
 
     def unsettled(self) -> list[str]:
         """The policies that are not Ready, and the places where the last edit or key is missing."""

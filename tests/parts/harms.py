@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,10 +66,12 @@ class Harms:
             for it in self._open():
                 it.undo()
 
-    def touch(self, *targets: str, since: float) -> bool:
-        """Whether one of these targets was harmed at any moment since then."""
+    def touch(self, targets: Collection[str], *, since: float, kind: str = "") -> bool:
+        """Whether one of these targets was harmed at any moment since then, in this way or any."""
         return any(
-            it.fault.target in targets and (it.ended is None or it.ended >= since)
+            it.fault.target in targets
+            and kind in ("", it.fault.kind)
+            and (it.ended is None or it.ended >= since)
             for it in list(self.done)
         )
 

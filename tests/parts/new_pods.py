@@ -2,17 +2,15 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 from embedding_operator import errors
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
 from tests.parts import admitting
-from tests.parts.harms import Harms
 from tests.parts.service import Service
 
-WEBHOOK: Final = "webhook"
-"""The target of faults between API server and Service."""
 _POD: Final[dict[str, Any]] = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -24,17 +22,22 @@ _POD: Final[dict[str, Any]] = {
 class NewPods:
     """Pods that are created in dry runs, until the end of the context.
 
-    One may be bare while the webhook's way is harmed, or its Service leads to nobody that is ready.
-    `bare` has the others, by their seconds since the beginning.
+    One may be bare if its Service leads to a replica that is not ready, or `may_be_bare` says so of
+    the time since a moment. `bare` has the others, by their seconds since the beginning.
     """
 
     def __init__(
-        self, objects: KubeClient, namespace: str, *, service: Service, harms: Harms
+        self,
+        objects: KubeClient,
+        namespace: str,
+        *,
+        service: Service,
+        may_be_bare: Callable[[float], bool],
     ) -> None:
         self._objects = objects
         self._namespace = namespace
         self._service = service
-        self._harms = harms
+        self._may_be_bare = may_be_bare
         self.injected = self.excused = self.not_created = 0
         self.bare: list[float] = []
         self._ending = threading.Event()
@@ -60,11 +63,7 @@ class NewPods:
                 continue
             if admitting.sidecars(made):
                 self.injected += 1
-            elif (
-                was_sound
-                and self._service.is_sound()
-                and not self._harms.touch(WEBHOOK, since=asked_at)
-            ):
+            elif was_sound and self._service.is_sound() and not self._may_be_bare(asked_at):
                 self.bare.append(asked_at - began)
             else:
                 self.excused += 1

@@ -122,7 +122,12 @@ def test_faults_of_all_parts_fail_no_request(seconds, longest, tmp_path, say):
 def told(world, plan, seen, pods, *, ready_seconds):
     by_kind = Counter(it.kind for it in plan.faults)
     by_target = Counter(it.target for it in plan.faults)
-    failed = "".join(f"\n  {it}" for it in (*seen.failed[:SHOWN], *seen.mixed[:SHOWN]))
+    wrong = (
+        *seen.failed[:SHOWN],
+        *seen.mixed[:SHOWN],
+        *(f"bare at {it:.1f} s" for it in pods.bare),
+    )
+    failed = "".join(f"\n  {it}" for it in wrong)
     return (
         f"chaos, seed {plan.seed}: {sum(seen.answered.values())} requests answered"
         f" ({dict(seen.answered)}; {seen.hits} hits; by provider {dict(seen.by_provider)}),"

@@ -320,8 +320,9 @@ class World:
     def unsettled(self) -> list[str]:
         """The policies that are not Ready, and the places where the last edit or key is missing."""
         try:
-            found = [it for name in self.shops for it in self._unsettled(name)]
-            return found if self.changes.have_arrived() else [*found, "last change"]
+            # First: what is in force is compared with what stands in the cluster afterwards.
+            found = [] if self.changes.have_arrived() else ["last change"]
+            return found + [it for name in self.shops for it in self._unsettled(name)]
         except errors.Unavailable as error:
             return [str(error)]
 

@@ -55,7 +55,7 @@ class NewPods:
         began = time.monotonic()
         while not self._ending.wait(1.0):
             asked_at = time.monotonic()
-            was_sound = self._service.is_sound()
+            sound = self._service.sound()
             try:
                 made = self._objects.dry_run(kinds.POD, self._namespace, _POD)
             except errors.Unavailable:  # the API server is harmed

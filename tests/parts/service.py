@@ -24,8 +24,12 @@ class Service:
 
     def is_sound(self) -> bool:
         """True if it leads to some replica, and each that it leads to is ready this moment."""
+        return bool(self.sound())
+
+    def sound(self) -> tuple[Replica, ...]:
+        """The replicas that it leads to; none if one of them is not ready this moment."""
         leads_to = self._leads_to
-        return bool(leads_to) and all(it.is_ready() for it in leads_to)
+        return leads_to if all(it.is_ready() for it in leads_to) else ()
 
     def close(self) -> None:
         """End it, and the replicas."""

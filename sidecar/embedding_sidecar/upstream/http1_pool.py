@@ -95,7 +95,6 @@ class Connection(asyncio.Protocol):
         """The connection is open."""
         # uvloop's transports have the methods of asyncio.Transport without being one.
         self._transport = cast("asyncio.Transport", transport)
-        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         """Read more of the answer."""
@@ -233,11 +232,6 @@ class ConnectionPool:
         await self._is_empty.wait()
         self._dialer.close()
 
-    def made(self, connection: Connection) -> None:
-        """Count a connection that is open."""
-        self._open.add(connection)
-        self._is_empty.clear()
-
     def free(self, connection: Connection, *, now: float) -> None:
         """Keep a connection for another call; its last one ended `now`, in the loop's time."""
         self._idle.setdefault(connection.origin, {})[connection] = now
@@ -289,11 +283,17 @@ class ConnectionPool:
         async with asyncio.timeout(seconds) as limit:
             self._connecting.add(limit)
             try:
-                return await self._dialer.dial(
+                made = await self._dialer.dial(
                     origin, functools.partial(Connection, origin, owner=self)
                 )
             finally:
                 self._connecting.discard(limit)
+        # Not counted sooner: a connection whose dial is cancelled as soon as it is made is closed
+        # by uvloop without `connection_lost`, and `close` would wait for it for ever.
+        if made.is_open:
+            self._open.add(made)
+            self._is_empty.clear()
+        return made
 
     def _sweep(self) -> None:
         """Close connections that have been idle for too long, and schedule the next sweep."""

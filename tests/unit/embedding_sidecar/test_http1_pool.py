@@ -44,7 +44,7 @@ async def asking(**given) -> AsyncIterator[http1_pool.ConnectionPool]:
     try:
         yield made
     finally:
-        await made.close()
+        await asyncio.wait_for(made.close(), 10)
 
 
 async def post(asked, url, *, body=b"{}", within_seconds=10.0, reader=None):
@@ -376,6 +376,28 @@ def test_call_that_is_cancelled_ends_with_its_connection(run, handler):
             return task.cancelled(), made._open, made._idle
 
     assert run(go()) == (True, set(), {})
+
+
+def test_dial_cancelled_as_it_succeeds_leaves_nothing_to_wait_for(run):
+    """uvloop closes such a connection, and never says that it is lost."""
+
+    async def go():
+        server = Server(OK)
+        async with raw_server.served(server.handle) as url, asking() as made:
+            request = provider_api.HttpRequest(f"{url}/embeddings", b"{}", {})
+            told: list[Any] = []
+            real = http1_pool.Connection.connection_made
+
+            def made_and_cancelled(self, transport):
+                real(self, transport)
+                cancel()
+
+            with mock.patch.object(http1_pool.Connection, "connection_made", made_and_cancelled):
+                cancel = made.start(request, within_seconds=10.0, done=told.append)
+                await asyncio.wait_for(server.closed.get(), 10)
+            return told
+
+    assert run(go()) == []
 
 
 @pytest.mark.parametrize("limits", [(0.1, 60.0), (60.0, 0.1)])

@@ -63,7 +63,7 @@ class NewPods:
                 continue
             if admitting.sidecars(made):
                 self.injected += 1
-            elif was_sound and self._service.is_sound() and not self._may_be_bare(asked_at):
+            elif sound and all(it.is_ready() for it in sound) and not self._may_be_bare(asked_at):
                 self.bare.append(asked_at - began)
             else:
                 self.excused += 1

@@ -75,6 +75,7 @@ PROGRAMS: dict[str, Program] = {
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
     "pause": Program("pause", "."),
     "registry": Program("registry", "."),
+    "toxiproxy": Program("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),
     # Its web pages are not built in: they come from npm, and nobody looks at them.
     "prometheus": Program(
         "prometheus",

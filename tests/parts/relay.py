@@ -4,12 +4,10 @@ It can keep what clients sent, a piece of memory for each connection.
 """
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-PIECE_BYTES = 65_536
-_LAST_TURNS = 10
+from tests.parts.tcp_server import PIECE_BYTES, TcpServer
 
 
 class Relay:
@@ -21,62 +19,29 @@ class Relay:
     def __init__(
         self, upstream: int, *, keeps: bool = False, at: tuple[str, int] = ("127.0.0.1", 0)
     ) -> None:
-        self._at = at
-        self.port = 0
         self.sent: list[bytearray] = []
         self._keeps = keeps
         self._upstream = upstream
-        self._loop = asyncio.new_event_loop()
         self._passing = asyncio.Event()
         self._passing.set()
-        self._stop = asyncio.Event()
-        self._listening = threading.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._listening.wait()
+        self._server = TcpServer(self._relay, at=at)
+        self.port = self._server.port
 
     def freeze(self) -> None:
         """Accept connections, keep those that are open, and pass nothing on any more."""
-        self._loop.call_soon_threadsafe(self._passing.clear)
+        self._server.call(self._passing.clear)
 
     def thaw(self) -> None:
         """Pass everything on again, what was kept meanwhile too."""
-        self._loop.call_soon_threadsafe(self._passing.set)
+        self._server.call(self._passing.set)
 
     def cut(self) -> None:
         """End the connections that are open, as a server does that restarts."""
-        self._loop.call_soon_threadsafe(self._cut)
+        self._server.cut()
 
     def close(self) -> None:
         """End all connections, and accept no more."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = self._loop.create_task(self._relay(reader, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        server = await asyncio.start_server(connected, *self._at)
-        self.port = server.sockets[0].getsockname()[1]
-        self._listening.set()
-        await self._stop.wait()
-        server.close()
-        # A connection that was just accepted is a task some turns later.
-        for _ in range(_LAST_TURNS):
-            self._cut()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0)
-
-    def _cut(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._server.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back: asyncio.StreamWriter | None = None

@@ -21,7 +21,9 @@ from tests.parts.steps import World
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
+LOOK_SECONDS = 0.3
+"""A look is some twenty requests, by the process that the operator's requests pass through."""
 QUIET_SECONDS = 3
 """A fresh operator that writes nothing during three polls of Vault has done its work."""
 STEPS = {it.name: it for it in steps.STEPS}
@@ -75,7 +77,7 @@ class Stage:
         for name in names:
             while difference := self.difference(name):
                 assert time.monotonic() < deadline, f"{name}\n{difference}\n{self.last_words()}"
-                time.sleep(0.1)
+                time.sleep(LOOK_SECONDS)
 
     def strays(self) -> set[str]:
         """Namespaces in which the operator owns something though nobody asked for it there."""
@@ -143,7 +145,7 @@ def crash(stage: Stage, name: str, *, at: int) -> bool:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while stage.operator.is_running() and (difference := stage.difference(name)):
         assert time.monotonic() < deadline, f"{difference}\n{stage.last_words()}"
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
     has_crashed = not stage.operator.is_running()
     if has_crashed:
         stage.operator.start()

@@ -91,11 +91,11 @@ def start(record: Record, programs: dict[str, Path]) -> None:
     policy.write_text(json.dumps(_AUDIT_POLICY))
     launch(record, "etcd", _etcd(record, programs["etcd"]))
     launch(record, "apiserver", _apiserver(record, programs["kube-apiserver"]))
-    # Both wait for the API server by themselves, and load meanwhile.
+    wait(record, "API server", Api(record.kubeconfig).ready)
+    # Controllers that start earlier end after 10 s without rights, on a machine that is busy.
     launch(record, "controller-manager", _controllers(record, programs["kube-controller-manager"]))
     if record.network:
         launch(record, "scheduler", _scheduler(record, programs["kube-scheduler"]))
-    wait(record, "API server", Api(record.kubeconfig).ready)
 
 
 def wait_for_accounts(record: Record) -> None:

@@ -80,9 +80,9 @@ def _run() -> int:
         skipped=measured.skipped,
         watched=chosen.watch_namespaces,
     )
-    for kind in seen.kinds:
-        measured.watch_up(kind, partial(seen.hears, kind))
-        measured.watch_silence(kind, partial(seen.silent_seconds, kind))
+    for kind in seen.watches.kinds:
+        measured.watch_up(kind, partial(seen.watches.hears, kind))
+        measured.watch_silence(kind, partial(seen.watches.silent_seconds, kind))
     led = holder.Holder(chosen, api=api, free=free, seen=seen, queues=queues, measured=measured)
 
     def finish() -> None:
@@ -102,7 +102,7 @@ def _run() -> int:
     seen.start(stopping, deaf=lambda kind: ending.begin(code=FAULT_EXIT, reason=_DEAF.format(kind)))
     listening = threading.Event()
     live: tuple[health.Check, ...] = (
-        lambda: (kind := seen.deaf()) and f"nothing watches {kind}",
+        lambda: (kind := seen.watches.deaf()) and f"nothing watches {kind}",
         led.fault,
     )
     ready: tuple[health.Check, ...] = (

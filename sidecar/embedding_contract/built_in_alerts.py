@@ -378,5 +378,15 @@ OPERATOR: Final = (
         description="Policies are not applied; sidecars go on with what they have.",
         fault="a reconcile hangs in spite of the deadlines of all its calls, as by a bug",
     ),
+    Alert(
+        key="operatorDefinitionOutdated",
+        expr="max by (definition) (embedding_operator_definition_missing_fields) > 0",
+        for_seconds=900,
+        severity="warning",
+        series="operator",
+        summary="{{ $labels.definition }} is older than the embedding operator.",
+        description="The API server drops the fields that it lacks from what people apply.",
+        fault="the operator is upgraded, and the definition of the release before stays",
+    ),
 )
 """The alerts about the operator, for the people who run it."""

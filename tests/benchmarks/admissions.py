@@ -20,7 +20,7 @@ from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import selection
 from tests.benchmarks import page
-from tests.parts import admitting, both_ways, injected_pods
+from tests.parts import admitting, both_ways, injected_pods, policies
 from tests.parts.installation import ROOT, wait
 from tests.parts.kubectl import Kubectl
 
@@ -31,12 +31,6 @@ WAYS: Final = ("none", "webhook", "policy")
 IMAGE: Final = "embedding-sidecar:latest"
 """The operator's default."""
 CRDS: Final = sorted((ROOT / "crds").glob("*.yaml"))
-PROVIDER: Final = {
-    "name": "local",
-    "type": "OpenAICompatible",
-    "model": "e5",
-    "baseURL": "http://model.example/v1",
-}
 HEAD: Final = ("pods, policies in the namespace", *(f"{it}, ms" for it in WAYS))
 
 
@@ -74,8 +68,8 @@ def measure(*, rounds: int) -> list[list[str]]:
         cluster.down(name)
 
 
-def _namespace(way: str, policies: int) -> str:
-    return f"{way}-{policies}"
+def _namespace(way: str, count: int) -> str:
+    return f"{way}-{count}"
 
 
 def _objects(port: int) -> list[dict[str, Any]]:
@@ -84,12 +78,12 @@ def _objects(port: int) -> list[dict[str, Any]]:
     (hook,) = configuration["webhooks"]
     hook["namespaceSelector"]["matchLabels"]["way"] = "webhook"
     made += [configuration, admitting.service(port)]
-    for policies in POLICIES:
+    for count in POLICIES:
         for way in WAYS:
-            space = _namespace(way, policies)
+            space = _namespace(way, count)
             made += both_ways.namespaces(space, way, {names.LABEL_INJECTION: selection.ENABLED})
-            for policy in injected_pods.many_policies(policies):
-                spec = {**policy["spec"], "providers": [PROVIDER]}
+            for policy in injected_pods.many_policies(count):
+                spec = {**policy["spec"], "providers": [policies.LOCAL]}
                 metadata = {"name": policy["metadata"]["name"], "namespace": space}
                 made.append({**policy, "metadata": metadata, "spec": spec})
     return made
@@ -97,26 +91,26 @@ def _objects(port: int) -> list[dict[str, Any]]:
 
 def _measured(admission: both_ways.Admission, rounds: int) -> list[list[str]]:
     rows = []
-    for policies in POLICIES:
+    for count in POLICIES:
         selected = injected_pods.pod(
-            injected_pods.container(), labels={"team": f"policy-{policies - 1}"}
+            injected_pods.container(), labels={"team": f"policy-{count - 1}"}
         )
         for way in WAYS[1:]:
-            both_ways.wait_until_injected(admission, _namespace(way, policies), selected)
-        rows.append([f"selected, {policies}", *_turns(admission, policies, selected, rounds)])
+            both_ways.wait_until_injected(admission, _namespace(way, count), selected)
+        rows.append([f"selected, {count}", *_turns(admission, count, selected, rounds)])
         other = injected_pods.pod(injected_pods.container(), labels={"team": "none"})
-        rows.append([f"not selected, {policies}", *_turns(admission, policies, other, rounds)])
+        rows.append([f"not selected, {count}", *_turns(admission, count, other, rounds)])
     return rows
 
 
 def _turns(
-    admission: both_ways.Admission, policies: int, pod: both_ways.Object, rounds: int
+    admission: both_ways.Admission, count: int, pod: both_ways.Object, rounds: int
 ) -> list[str]:
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(rounds + WARM):
         for way in WAYS:
             began = time.perf_counter()
-            admission.create(_namespace(way, policies), pod)
+            admission.create(_namespace(way, count), pod)
             if number >= WARM:
                 taken[way].append(time.perf_counter() - began)
     return [_shown(taken[way]) for way in WAYS]

@@ -6,6 +6,7 @@ The other commit is checked out beside this one, with the packages it locks. A r
 and the next one in the other order; what is printed is the middle of the rounds' ratios, of CPU
 time and of requests a second, so that what else the machine does falls on both. What a miss adds
 alone is the time of one request, with no other beside it, less the provider's own in that round.
+RssAnon is read after all rounds; both sidecars have answered the same requests by then.
 """
 
 import argparse
@@ -67,11 +68,13 @@ class Comparison:
         self.added.append((added[0], added[1]))
 
     def row(self) -> tuple[str, ...]:
-        """Name, CPU before and now, ratio with its quartiles, that of speeds; what alone adds."""
+        """Name, CPU before and now, ratio with its quartiles, that of speeds; memory; alone."""
+        before, now = (f"{it.memory('RssAnon'):.1f}" for it in self.servers)
         return (
             self.name,
             *_compared(self.cpu),
             f"{median(new / old for old, new in self.speed):.3f}",
+            *(before, now),
             *(_compared(self.added) if self.added else ("",) * 4),
         )
 
@@ -110,12 +113,14 @@ def main() -> None:
         for number in range(given.rounds):
             for way in ways:
                 way.measure(number)
+        rows = [way.row() for way in ways]
     ratio = ("ratio", "quartiles")
     head = (
         *("path", f"CPU us, {given.commit}", "CPU us, now", *ratio, "requests/s"),
+        *("RssAnon MB before", "now"),
         *("alone, added us before", "now", *ratio),
     )
-    table = page.table(head, [way.row() for way in ways])
+    table = page.table(head, rows)
     sys.stdout.write(f"{table}\n")
     if not given.no_page:
         page.write(SECTION, table, command=f"python -m {__spec__.name} {given.commit}")

@@ -9,7 +9,7 @@ import pytest
 
 from dev import cluster
 from dev.cluster import node, records
-from tests.parts import installation, kubectl, registry
+from tests.parts import installation, kubectl, policies, registry
 
 pytestmark = pytest.mark.node
 
@@ -27,14 +27,7 @@ POLICY = {
     "metadata": {"name": "theirs", "namespace": "theirs"},
     "spec": {
         "podSelector": {},
-        "providers": [
-            {
-                "name": "local",
-                "type": "OpenAICompatible",
-                "model": "e5",
-                "baseURL": "http://model.example/v1",
-            }
-        ],
+        "providers": [policies.LOCAL],
     },
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from dev.cluster import images, node, records
 from embedding_contract import names
-from tests.parts import installation, registry
+from tests.parts import installation, policies, registry
 from tests.parts.installation import wait
 
 pytestmark = pytest.mark.node
@@ -44,12 +44,7 @@ def team(installed, request):
             "spec": {
                 "podSelector": {},
                 "providers": [
-                    {
-                        "name": "local",
-                        "type": "OpenAICompatible",
-                        "model": "e5",
-                        "baseURL": "http://primary.models.svc/v1",
-                    }
+                    policies.compatible("local", model="e5", baseURL="http://primary.models.svc/v1")
                 ],
             },
         }

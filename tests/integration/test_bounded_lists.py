@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from embedding_contract import names
-from embedding_operator.informers import lines, objects, pages, pod_objects
+from embedding_operator.informers import lines, objects, pages, pod_objects, policy_objects
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.kube import kinds
 from tests.parts import reconciling
@@ -32,11 +32,11 @@ SOURCES = [
         CONFIG_MAP,
         objects.owned,
     ),
-    (pages.Source(kind=kinds.POLICY, label_selector="of=test"), POLICY, objects.policy),
+    (pages.Source(kind=kinds.POLICY, label_selector="of=test"), POLICY, policy_objects.policy),
     (
         pages.Source(kind=kinds.POLICY, label_selector="of=test", metadata_only=True),
         POLICY,
-        objects.policy,
+        policy_objects.policy,
     ),
     (pages.Source(kind=kinds.POD, label_selector="of=test"), POD, pod_objects.pod),
 ]

@@ -10,7 +10,16 @@ import pytest
 
 from dev import cluster
 from embedding_contract import names
-from tests.parts import charted, helm, installation, kubectl, operating, release_before, skew
+from tests.parts import (
+    charted,
+    helm,
+    installation,
+    kubectl,
+    operating,
+    policies,
+    release_before,
+    skew,
+)
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -38,14 +47,7 @@ def policy(namespace):
         "metadata": {"name": "search", "namespace": namespace},
         "spec": {
             "podSelector": {},
-            "providers": [
-                {
-                    "name": "local",
-                    "type": "OpenAICompatible",
-                    "model": "e5",
-                    "baseURL": "http://model.example/v1",
-                }
-            ],
+            "providers": [policies.LOCAL],
             "alerts": {"enabled": False},
         },
     }
@@ -82,7 +84,7 @@ def test_definition_of_this_release_lacks_nothing_after_chart_upgrade(bare, tmp_
     ) as running:
         counted = [it for it in running.metrics().splitlines() if it.startswith(METRIC)]
         told = running.log()
-    assert len(counted) == 3
+    assert len(counted) == 4
     assert {it.rpartition(" ")[2] for it in counted} == {"0.0"}
     assert "older than this operator" not in told
 

@@ -6,7 +6,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller.injection_reconciler import InjectionReconciler
 from embedding_operator.injection import selection
-from tests.parts import reconciling
+from tests.parts import policies, reconciling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
@@ -35,12 +35,7 @@ def run(api_server, namespace, injections):
     api_server("label", "namespace", namespace, f"{names.LABEL_INJECTION}={selection.ENABLED}")
     made = reconciling.Reconciling(reconciling.connect(api_server.kubeconfig), namespace)
     made.restart(injections=injections)
-    provider = {
-        "name": "local",
-        "type": "OpenAICompatible",
-        "model": "e5",
-        "baseURL": "http://model.example/v1",
-    }
+    provider = policies.LOCAL
     api_server.apply(
         {
             "apiVersion": names.API_VERSION,

@@ -6,7 +6,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.kube import kinds
-from tests.parts import kubectl, reconciling
+from tests.parts import kubectl, policies, reconciling
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -18,14 +18,7 @@ POLICY: dict[str, Any] = {
     "metadata": {"name": "search"},
     "spec": {
         "podSelector": {},
-        "providers": [
-            {
-                "name": "local",
-                "type": "OpenAICompatible",
-                "model": "e5",
-                "baseURL": "http://e5.models.svc/v1",
-            }
-        ],
+        "providers": [policies.compatible("local", model="e5", baseURL="http://e5.models.svc/v1")],
         "alerts": {"enabled": False},
     },
 }

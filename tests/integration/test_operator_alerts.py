@@ -3,6 +3,7 @@
 As the chart ships them, but for their patience.
 """
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "charts/embedding-operator/files/operator-alerts.yaml"
 WATCH_ENDED, PODS_MISSED = "EmbeddingOperatorWatchEnded", "EmbeddingOperatorPodsMissed"
 STUCK, STUCK_SECONDS = "EmbeddingOperatorReconcilesStuck", 120
+OUTDATED, INDEXES = "EmbeddingOperatorDefinitionOutdated", f"{names.INDEX_PLURAL}.{names.GROUP}"
 DEAF, DEAF_SECONDS = "EmbeddingOperatorDeaf", 180
 SEEN = 'embedding_operator_watch_silent_seconds{kind="namespaces"}'
 """A kind in which a test can make news."""
@@ -101,7 +103,8 @@ def watched(tmp_path: Path, api_server: Kubectl, hangs: Path) -> Iterator[Watche
 
 
 def test_every_alert_about_operator_is_caused_here():
-    assert {it.name for it in built_in_alerts.OPERATOR} == {WATCH_ENDED, PODS_MISSED, STUCK, DEAF}
+    caused = {WATCH_ENDED, PODS_MISSED, STUCK, DEAF, OUTDATED}
+    assert {it.name for it in built_in_alerts.OPERATOR} == caused
 
 
 @pytest.mark.refused
@@ -165,3 +168,17 @@ def test_reconcile_that_hangs_is_alert_until_it_ends(watched, api_server, namesp
     watched.until_held(STUCK)
     hangs.unlink()
     watched.until_resolved(STUCK)
+
+
+@pytest.mark.timeout(600)
+def test_definition_that_lacks_field_is_alert_until_it_has_it(watched, api_server):
+    schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/search"
+    removal = json.dumps([{"op": "remove", "path": schema}])
+    api_server("patch", "customresourcedefinition", INDEXES, "--type=json", "-p", removal)
+    try:
+        watched.chain.until(lambda: watched.firing(OUTDATED), seconds=PATIENCE_SECONDS)
+        assert [it["definition"] for it in watched.firing(OUTDATED)] == [INDEXES]
+        watched.until_held(OUTDATED)
+    finally:
+        api_server("replace", "-f", str(ROOT / "crds" / f"{names.INDEX_PLURAL}.yaml"))
+    watched.until_resolved(OUTDATED)

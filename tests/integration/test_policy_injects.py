@@ -8,7 +8,7 @@ import pytest
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import embedding_injection, selection
-from tests.parts import admitting, both_ways, charted, injected_pods
+from tests.parts import admitting, both_ways, charted, injected_pods, policies
 from tests.parts.installation import SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -37,14 +37,7 @@ class World:
                 "metadata": {"name": name, "namespace": namespace},
                 "spec": {
                     "podSelector": selector,
-                    "providers": [
-                        {
-                            "name": "local",
-                            "type": "OpenAICompatible",
-                            "model": "e5",
-                            "baseURL": "http://model.example/v1",
-                        }
-                    ],
+                    "providers": [policies.LOCAL],
                 },
             }
         )

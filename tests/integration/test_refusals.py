@@ -9,7 +9,7 @@ from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
-from tests.parts import kubectl, reconciling
+from tests.parts import kubectl, policies, reconciling
 
 pytestmark = pytest.mark.cluster
 
@@ -19,14 +19,7 @@ POLICY: dict[str, Any] = {
     "metadata": {"name": "search"},
     "spec": {
         "podSelector": {},
-        "providers": [
-            {
-                "name": "local",
-                "type": "OpenAICompatible",
-                "model": "e5",
-                "baseURL": "http://e5.models.svc/v1",
-            }
-        ],
+        "providers": [policies.compatible("local", model="e5", baseURL="http://e5.models.svc/v1")],
         "secrets": [{"name": "database", "vault": {"mount": "secret", "path": "shop/database"}}],
     },
 }

@@ -8,6 +8,7 @@ import pytest
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import webhook_ca
+from tests.parts import policies
 from tests.parts.helm import Helm
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
@@ -24,14 +25,7 @@ POLICY = {
     "metadata": {"name": "search", "namespace": "default"},
     "spec": {
         "podSelector": {},
-        "providers": [
-            {
-                "name": "local",
-                "type": "OpenAICompatible",
-                "model": "e5",
-                "baseURL": "http://model.example/v1",
-            }
-        ],
+        "providers": [policies.LOCAL],
     },
 }
 

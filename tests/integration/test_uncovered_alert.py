@@ -5,7 +5,7 @@ import pytest
 from embedding_contract import names
 from embedding_operator.cli import preview
 from embedding_operator.policy import crd_schema, policy
-from tests.parts import monitoring, operating, reconciling
+from tests.parts import monitoring, operating, policies, reconciling
 from tests.parts import vault as real
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -22,12 +22,7 @@ def embedding_policy(namespace):
         "spec": {
             "podSelector": {},
             "providers": [
-                {
-                    "name": "local",
-                    "type": "OpenAICompatible",
-                    "model": "e5",
-                    "baseURL": "http://e5.models.svc:8080/v1",
-                }
+                policies.compatible("local", model="e5", baseURL="http://e5.models.svc:8080/v1")
             ],
             "alerts": {"rules": {"podsUncovered": {"for": "1s"}}},
         },

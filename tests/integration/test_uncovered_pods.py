@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from embedding_contract import names
-from tests.parts import admitting, helm, reconciling
+from tests.parts import admitting, helm, policies, reconciling
 from tests.parts.installation import ROOT, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -47,12 +47,7 @@ def shop(guarded, namespace):
 
 
 def select(asked: Kubectl, namespace: str, selector: Object, name: str = "search") -> None:
-    provider = {
-        "name": "local",
-        "type": "OpenAICompatible",
-        "model": "e5",
-        "baseURL": "http://model.example/v1",
-    }
+    provider = policies.LOCAL
     asked.apply(
         {
             "apiVersion": names.API_VERSION,

@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 from embedding_contract import names
-from tests.parts import daemons, kubectl, ports, shipped_roles
+from tests.parts import daemons, kubectl, policies, ports, shipped_roles
 from tests.parts.installation import SYSTEM_NAMESPACE
 
 SYSTEM = SYSTEM_NAMESPACE
@@ -153,14 +153,7 @@ def open_shop(asked: kubectl.Kubectl, namespace: str) -> None:
             "metadata": {"name": "search", "namespace": namespace},
             "spec": {
                 "podSelector": {},
-                "providers": [
-                    {
-                        "name": "local",
-                        "type": "OpenAICompatible",
-                        "model": "e5",
-                        "baseURL": "http://model.example/v1",
-                    }
-                ],
+                "providers": [policies.LOCAL],
             },
         },
     )

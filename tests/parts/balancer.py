@@ -1,11 +1,10 @@
 """A TCP balancer before replicas, as kube-proxy is for a Service: by connection, in turn."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.parts.relay import PIECE_BYTES
+from tests.parts.tcp_server import PIECE_BYTES, TcpServer
 
 
 class Balancer:
@@ -15,16 +14,10 @@ class Balancer:
     """
 
     def __init__(self) -> None:
-        self.port = 0
         self._ports: list[int] = []
         self._turn = 0
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        self._listening = threading.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self._listening.wait()
+        self._server = TcpServer(self._lead)
+        self.port = self._server.port
 
     def lead_to(self, *ports: int) -> None:
         """Lead new connections to these ports from now on."""
@@ -32,27 +25,7 @@ class Balancer:
 
     def close(self) -> None:
         """End all connections, and accept no more."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = self._loop.create_task(self._lead(reader, writer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._listening.set()
-        await self._stop.wait()
-        server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server.close()
 
     async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

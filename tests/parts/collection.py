@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedding_operator import errors
-from embedding_operator.kube import client, kinds
+from embedding_operator.kube import bodies, kinds
 
 Object = dict[str, Any]
 
 
-class Body(client.Body):
+class Body(bodies.Body):
     """An answer of these pieces; it keeps how long nothing might come, each time it was told."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
@@ -23,7 +23,7 @@ class Body(client.Body):
         return iter(self._pieces)
 
     def wait_at_most(self, seconds: float) -> None:
-        """As `client.Body` says."""
+        """As `bodies.Body` says."""
         self.waits.append(seconds)
 
 
@@ -163,7 +163,7 @@ def _line(event: str, found: Object) -> bytes:
 def _nothing() -> Iterator[bytes]:
     """A stream whose time-out passes before its first byte."""
     yield from ()
-    raise errors.Unavailable("silent", reason=client.STREAM_TIMED_OUT)
+    raise errors.Unavailable("silent", reason=bodies.STREAM_TIMED_OUT)
 
 
 def _pieces(body: bytes, cut: int | None) -> Iterator[bytes]:

@@ -21,7 +21,11 @@ def everything() -> dict[str, Any]:
 def compatible(name: str, **more: Any) -> dict[str, Any]:
     """A provider that needs no key."""
     base_url = f"http://{name}.models.svc/v1"
-    return {"name": name, "type": "OpenAICompatible", "model": name, "baseURL": base_url, **more}
+    return {"name": name, "type": "OpenAICompatible", "model": name, "baseURL": base_url} | more
+
+
+LOCAL = compatible("local", model="e5", baseURL="http://model.example/v1")
+"""A provider that needs no key, and that nothing calls."""
 
 
 def parsed(**spec: Any) -> policy.EmbeddingPolicy:

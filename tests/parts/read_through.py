@@ -4,7 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from embedding_contract import names
-from embedding_operator.informers import objects, pod_objects, run_objects
+from embedding_operator.informers import (
+    index_objects,
+    namespace_objects,
+    pod_objects,
+    policy_objects,
+    run_objects,
+)
 from embedding_operator.informers.caches import Caches
 from embedding_operator.informers.kept import Trim, encode
 from embedding_operator.injection import namespace_bounds
@@ -30,25 +36,25 @@ class ReadThrough(Caches):
 
     def policy(self, namespace: str, name: str) -> Object | None:
         found = self._cluster.get(kinds.POLICY, namespace, name)
-        return next(trimmed([found] if found else [], objects.policy), None)
+        return next(trimmed([found] if found else [], policy_objects.policy), None)
 
     def policies_of(self, namespace: str) -> list[Object]:
-        return list(trimmed(self._cluster.find(kinds.POLICY, namespace), objects.policy))
+        return list(trimmed(self._cluster.find(kinds.POLICY, namespace), policy_objects.policy))
 
     def index(self, namespace: str, name: str) -> Object | None:
         found = self._cluster.get(kinds.INDEX, namespace, name)
-        return next(trimmed([found] if found else [], objects.index), None)
+        return next(trimmed([found] if found else [], index_objects.index), None)
 
     def indexes_of(self, namespace: str, *, policy: str | None = None) -> list[Object]:
-        found = trimmed(self._cluster.find(kinds.INDEX, namespace), objects.index)
+        found = trimmed(self._cluster.find(kinds.INDEX, namespace), index_objects.index)
         return [it for it in found if policy in (None, it["spec"]["policyRef"]["name"])]
 
     def provider_class(self, name: str) -> Object | None:
         found = self._cluster.get(kinds.PROVIDER_CLASS, None, name)
-        return next(trimmed([found] if found else [], objects.provider_class), None)
+        return next(trimmed([found] if found else [], policy_objects.provider_class), None)
 
     def users_of_class(self, name: str) -> list[ObjectKey]:
-        kept = [objects.policy(encode(it)) for it in self._cluster.find(kinds.POLICY)]
+        kept = [policy_objects.policy(encode(it)) for it in self._cluster.find(kinds.POLICY)]
         return [it.key for it in kept if name in it.classes]
 
     def jobs_of(self, namespace: str, index: str) -> list[Object]:
@@ -65,7 +71,7 @@ class ReadThrough(Caches):
 
     def namespace(self, name: str) -> Object | None:
         found = self._cluster.get(kinds.NAMESPACE, None, name)
-        return next(trimmed([found] if found else [], objects.namespace), None)
+        return next(trimmed([found] if found else [], namespace_objects.namespace), None)
 
     def pods_of(self, namespace: str) -> list[Object] | None:
         found = trimmed(self._cluster.find(kinds.POD, namespace), pod_objects.pod)
@@ -80,13 +86,11 @@ class ReadThrough(Caches):
         yield from trimmed(self._cluster.find(kind, namespace), pod_objects.workload)
 
     def bounds_of(self, namespace: str) -> namespace_bounds.Bounds:
+        limit_ranges = self._cluster.find(kinds.LIMIT_RANGE, namespace)
+        quotas = self._cluster.find(kinds.RESOURCE_QUOTA, namespace)
         return namespace_bounds.Bounds(
-            limit_ranges=list(
-                trimmed(self._cluster.find(kinds.LIMIT_RANGE, namespace), objects.limit_range)
-            ),
-            quotas=list(
-                trimmed(self._cluster.find(kinds.RESOURCE_QUOTA, namespace), objects.quota)
-            ),
+            limit_ranges=list(trimmed(limit_ranges, namespace_objects.limit_range)),
+            quotas=list(trimmed(quotas, namespace_objects.quota)),
         )
 
     def server_version(self) -> tuple[int, int]:

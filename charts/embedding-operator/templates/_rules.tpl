@@ -84,6 +84,7 @@
     - embeddingpolicies.embedding.agenticverz.io
     - embeddingindexes.embedding.agenticverz.io
     - clusterembeddingproviders.embedding.agenticverz.io
+    - embeddinginjections.embedding.agenticverz.io
   verbs: [get]
 {{- if and (include "embedding-operator.webhookIs" .) (eq .Values.webhook.certificates "own") }}
 - apiGroups: [admissionregistration.k8s.io]

@@ -1,6 +1,6 @@
 """The targets that an index claims, and the indexes that a policy's sidecars may search: pure.
 
-Works on outlines (informers.objects), the only part of other indexes that is decoded.
+Works on outlines (informers.index_objects), the only part of other indexes that is decoded.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -10,8 +10,11 @@ import msgspec
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.informers import (
+    index_objects,
+    namespace_objects,
     objects,
     pod_objects,
+    policy_objects,
     run_objects,
     sources,
     unread_namespaces,
@@ -26,6 +29,7 @@ from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.reflector import NOT_SERVED, Reflector
 from embedding_operator.informers.routes import Known, Routes, users_of_class
 from embedding_operator.informers.store import Store
+from embedding_operator.informers.watches import Watches
 from embedding_operator.injection import namespace_bounds
 from embedding_operator.kube import kinds
 from embedding_operator.kube.client import KubeClient
@@ -36,11 +40,10 @@ from embedding_operator.queues.workqueue import WorkQueue
 
 LISTING: Final = 2
 """Namespaces whose pods are listed at the same time, page by page in lock."""
-WAIT_SECONDS: Final = 1.0
 
 
 class Caches:
-    """The stores and the threads that fill them; a change queues its policy, index or class.
+    """The stores and the watches that fill them; a change queues its policy, index or class.
 
     Without an `injection_queue` EmbeddingInjections are not watched, as the API server does not
     inject. `namespace` is the operator's, whose Secrets provider classes name. `skipped` gets the
@@ -75,22 +78,21 @@ class Caches:
         self._lock = FifoLock()
         self._to_list: WorkQueue[ObjectKey] = WorkQueue()
         self._deaf: Callable[[str], None] = lambda _: None
-        self._threads: dict[Reflector, threading.Thread] = {}
         self._server_version: tuple[int, int] | None = None
         self.policies = Store(
-            objects.policy,
+            policy_objects.policy,
             changed=self._routes.policy_changed,
             skipped=self._counted(kinds.POLICY),
             scopes=self._scopes,
         )
         self.indexes = Store(
-            objects.index,
+            index_objects.index,
             changed=self._routes.index_changed,
             skipped=self._counted(kinds.INDEX),
             scopes=self._scopes,
         )
         self.classes = Store(
-            objects.provider_class,
+            policy_objects.provider_class,
             changed=self._routes.class_changed,
             skipped=self._counted(kinds.PROVIDER_CLASS),
         )
@@ -101,18 +103,18 @@ class Caches:
             scopes=self._scopes,
         )
         self.namespaces = Store(
-            objects.namespace,
+            namespace_objects.namespace,
             changed=self._routes.namespace_changed,
             skipped=self._counted(kinds.NAMESPACE),
         )
         self.limit_ranges = Store(
-            objects.limit_range,
+            namespace_objects.limit_range,
             changed=self._routes.bounds_changed,
             skipped=self._counted(kinds.LIMIT_RANGE),
             scopes=self._scopes,
         )
         self.quotas = Store(
-            objects.quota,
+            namespace_objects.quota,
             changed=self._routes.bounds_changed,
             skipped=self._counted(kinds.RESOURCE_QUOTA),
             scopes=self._scopes,
@@ -136,10 +138,13 @@ class Caches:
                 Readers(self.classes, self._routes.queue_class, of_namespace=namespace),
             ),
         )
-        self._reflectors = self._all_reflectors()
+        first = {names.PLURAL: self.policies, names.INDEX_PLURAL: self.indexes}
+        self.watches = Watches(self._reflectors(), first=first)
         self.reads = CurrentReads(
             api.get,
-            changes=WatchedChanges(stores=self.owned, named=self._named_secrets, hears=self.hears),
+            changes=WatchedChanges(
+                stores=self.owned, named=self._named_secrets, hears=self.watches.hears
+            ),
         )
 
     # --- run
@@ -148,15 +153,7 @@ class Caches:
         """Watch until stopped; `deaf` gets a kind whose streams have become silent."""
         self._deaf = deaf
         workqueue.work(self._to_list, self._list_pods, workers=LISTING, name="list the pods")
-        for reflector in self._reflectors:
-            thread = threading.Thread(
-                target=self._run,
-                args=(reflector, stopping),
-                name=f"watch-{reflector.name}",
-                daemon=True,
-            )
-            self._threads[reflector] = thread
-            thread.start()
+        self.watches.start(stopping)
         if self._scopes != (None,):
             self.classes.clear()
             self.namespaces.refill([unread_namespaces.assumed(filter(None, self._scopes))])
@@ -176,32 +173,6 @@ class Caches:
         if self._injects:
             stores.append(self.injections)
         return self.pods.synced and all(it.synced for it in stores)
-
-    def deaf(self) -> str | None:
-        """A kind whose watch has ended or is stuck, so that the process should be restarted."""
-        return next((it.name for it in self._threads if not self._is_running(it)), None)
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The plurals of the watched kinds."""
-        return tuple(dict.fromkeys(it.name for it in self._reflectors))
-
-    def is_watching(self, kind: str) -> bool:
-        """True if the watch of a kind runs and is not stuck."""
-        return all(self._is_running(it) for it in self._reflectors if it.name == kind)
-
-    def _is_running(self, reflector: Reflector) -> bool:
-        thread = self._threads.get(reflector)
-        return thread is not None and thread.is_alive() and not reflector.is_stuck()
-
-    def hears(self, kind: str) -> bool:
-        """True if changes of a kind arrive: its watch runs, and the API server allows it."""
-        heard = all(it.hears() for it in self._reflectors if it.name == kind)
-        return heard and self.is_watching(kind)
-
-    def silent_seconds(self, kind: str) -> float:
-        """The time since the API server last said anything by the watch of a kind."""
-        return max(it.silent_seconds() for it in self._reflectors if it.name == kind)
 
     # --- read
 
@@ -350,17 +321,17 @@ class Caches:
 
         return partial(objects.owned, is_owner=is_owner)
 
-    def _all_reflectors(self) -> list[Reflector]:
+    def _reflectors(self) -> list[Reflector]:
         return [it for scope in self._scopes for it in self._reflectors_of(scope)]
 
     def _reflectors_of(self, scope: str | None) -> list[Reflector]:
         filled: list[tuple[Source, Trim, Store]] = [
-            (sources.POLICIES, objects.policy, self.policies),
-            (sources.INDEXES, objects.index, self.indexes),
-            (sources.CLASSES, objects.provider_class, self.classes),
-            (sources.NAMESPACES, objects.namespace, self.namespaces),
-            (sources.LIMIT_RANGES, objects.limit_range, self.limit_ranges),
-            (sources.QUOTAS, objects.quota, self.quotas),
+            (sources.POLICIES, policy_objects.policy, self.policies),
+            (sources.INDEXES, index_objects.index, self.indexes),
+            (sources.CLASSES, policy_objects.provider_class, self.classes),
+            (sources.NAMESPACES, namespace_objects.namespace, self.namespaces),
+            (sources.LIMIT_RANGES, namespace_objects.limit_range, self.limit_ranges),
+            (sources.QUOTAS, namespace_objects.quota, self.quotas),
             *([(sources.INJECTIONS, objects.injection, self.injections)] if self._injects else []),
             *((it, self._owned_trim(it.kind), self.owned[it.kind]) for it in sources.OWNED),
         ]
@@ -414,14 +385,6 @@ class Caches:
 
     def _falls_deaf(self, name: str) -> None:
         self._deaf(name)
-
-    def _run(self, reflector: Reflector, stopping: threading.Event) -> None:
-        if reflector.name not in (sources.POLICIES.kind.plural, sources.INDEXES.kind.plural):
-            # Owned objects and pods are kept only where a policy or an index is known.
-            for store in (self.policies, self.indexes):
-                while not store.wait(WAIT_SECONDS) and not stopping.is_set():
-                    reflector.rest()
-        reflector.run(stopping)
 
     def _learn_version(self) -> None:
         self._server_version = self._api.version()

@@ -17,7 +17,7 @@ from embedding_operator import errors
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.kube import kinds
-from embedding_operator.kube.client import Body
+from embedding_operator.kube.bodies import Body
 
 MOST_BYTES: Final = 2 * 1024**2
 """The bound for one object in a list, or a line of a watch. etcd accepts requests of up to 1.5 MiB

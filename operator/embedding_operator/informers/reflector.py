@@ -12,7 +12,7 @@ import msgspec
 from embedding_operator import errors
 from embedding_operator.informers import kept, lines, pages
 from embedding_operator.informers.fifo_lock import FifoLock
-from embedding_operator.kube.client import STREAM_TIMED_OUT
+from embedding_operator.kube.bodies import STREAM_TIMED_OUT
 
 _LOG = logging.getLogger(__name__)
 

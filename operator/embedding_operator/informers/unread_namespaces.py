@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from embedding_contract import names
-from embedding_operator.informers import objects
+from embedding_operator.informers import namespace_objects
 from embedding_operator.informers.kept import encode
 from embedding_operator.informers.pages import Page
 from embedding_operator.injection import selection
@@ -13,4 +13,4 @@ def assumed(named: Iterable[str]) -> Page:
     """Each as one that is there and enabled for injection."""
     labels = {names.LABEL_INJECTION: selection.ENABLED}
     found = [{"metadata": {"name": it, "labels": labels}} for it in named]
-    return Page(version="", kept=[objects.namespace(encode(it)) for it in found])
+    return Page(version="", kept=[namespace_objects.namespace(encode(it)) for it in found])

@@ -12,13 +12,11 @@ import urllib3
 
 from embedding_contract import names
 from embedding_operator import errors
-from embedding_operator.kube import api_errors, deadline, fence, kinds
+from embedding_operator.kube import api_errors, bodies, deadline, fence, kinds
 from embedding_operator.kube.kinds import Object
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
-_PIECE_BYTES: Final = 1024 * 1024
 PAGE: Final = 500
-PIECE_BYTES: Final = 65_536
 DISCOVERY_SECONDS: Final = 30.0
 PROXIED_BYTES: Final = 4 * 1024 * 1024
 PROXIED_SECONDS: Final = 10.0
@@ -27,30 +25,6 @@ _STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a containe
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
 _ACCOUNT_PARTS: Final = 4  # system:serviceaccount:NAMESPACE:NAME
-STREAM_TIMED_OUT: Final = "StreamTimedOut"
-"""The reason of a stream that was open and sent nothing for its time-out."""
-
-
-class Body:
-    """The body of a list or a watch."""
-
-    def __init__(self, answer: Any) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        """The pieces, as they come."""
-        # A chunk is passed on as it comes, not when a piece is full.
-        return iter(self._answer.stream(PIECE_BYTES, decode_content=False))
-
-    def wait_at_most(self, seconds: float) -> None:
-        """Change the read time-out of the stream.
-
-        Without effect after `Connection: close`, which API servers send as they shut down:
-        http.client has let go of the socket then.
-        """
-        socket = getattr(self._answer.connection, "sock", None)
-        if socket is not None:
-            socket.settimeout(seconds)
 
 
 class KubeClient:
@@ -237,12 +211,12 @@ class KubeClient:
         query: list[tuple[str, str]],
         accept: str,
         read_seconds: float,
-    ) -> Iterator["Body"]:
+    ) -> Iterator[bodies.Body]:
         """The body of a list or a watch in pieces of 64 KiB at most, as they come.
 
         `read_seconds` is the time-out of each read. The rest of an abandoned body is not read.
         Reason Expired: the API server no longer keeps the requested version;
-        STREAM_TIMED_OUT: no byte came for `read_seconds`.
+        bodies.STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
         serialized = self._serialized("GET", path, query=query, accept=accept)
@@ -253,12 +227,12 @@ class KubeClient:
             raise api_errors.away(error) from error
         try:
             if answer.status != HTTPStatus.OK:
-                raw = answer.read(PIECE_BYTES)
+                raw = answer.read(bodies.PIECE_BYTES)
                 raise api_errors.of(answer.status, raw, answer.headers, f"GET {path}")
-            yield Body(answer)
+            yield bodies.Body(answer)
         except urllib3.exceptions.ReadTimeoutError as error:
             silence = f"GET {path}: nothing was sent for {read_seconds:g} s"
-            raise errors.Unavailable(silence, reason=STREAM_TIMED_OUT) from error
+            raise errors.Unavailable(silence, reason=bodies.STREAM_TIMED_OUT) from error
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         finally:
@@ -308,7 +282,7 @@ class KubeClient:
         body = b""
         try:
             answer = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
-            for chunk in answer.response.stream(65_536, decode_content=True):
+            for chunk in answer.response.stream(bodies.PIECE_BYTES, decode_content=True):
                 body += chunk
                 if len(body) > PROXIED_BYTES or time.monotonic() > deadline:
                     answer.response.close()
@@ -364,7 +338,7 @@ class KubeClient:
             response = self._client.call_api(
                 *serialized, _request_timeout=(connect_seconds, call_seconds)
             )
-            raw = _read(response.response, ends_at=ends_at)
+            raw = bodies.whole(response.response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -392,18 +366,6 @@ class KubeClient:
             body=body,
             auth_settings=["BearerToken"],
         )
-
-
-def _read(response: urllib3.BaseHTTPResponse, *, ends_at: float) -> bytes:
-    """The whole body; the time-out of urllib3 is for each of its pieces."""
-    raw = bytearray()
-    while piece := response.read1(_PIECE_BYTES):
-        raw += piece
-        if time.monotonic() > ends_at:
-            response.close()
-            raise urllib3.exceptions.TimeoutError
-    response.release_conn()
-    return bytes(raw)
 
 
 def _address(desired: Object) -> tuple[kinds.Kind, str | None, str]:

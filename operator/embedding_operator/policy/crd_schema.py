@@ -24,6 +24,7 @@ PLURALS: Final = {
     names.KIND: names.PLURAL,
     names.INDEX_KIND: names.INDEX_PLURAL,
     names.CLASS_KIND: names.CLASS_PLURAL,
+    names.INJECTION_KIND: names.INJECTION_PLURAL,
 }
 """All kinds of this operator."""
 _PATTERN_RULE: Final = re.compile(r"self\.matches\('([^'\\]*)'\)")

@@ -319,9 +319,9 @@ def test_caches_are_synced_once_all_required_kinds_are_listed(world):
     stopping = started(world)
     eventually(lambda: world.caches.synced)
     assert world.caches.server_version() == (1, 37)
-    assert world.caches.deaf() is None
-    assert len(world.caches.kinds) == 13
-    assert all(world.caches.is_watching(kind) for kind in world.caches.kinds)
+    assert world.caches.watches.deaf() is None
+    assert len(world.caches.watches.kinds) == 13
+    assert all(world.caches.watches.is_watching(kind) for kind in world.caches.watches.kinds)
     stopping.set()
     world.caches.close()
 
@@ -329,7 +329,7 @@ def test_caches_are_synced_once_all_required_kinds_are_listed(world):
 @pytest.mark.parametrize("plural", [names.PLURAL, "namespaces", "configmaps", "secrets"])
 def test_each_page_of_list_shows_that_reflector_is_not_stuck(world, plural):
     moved: list[str] = []
-    (found,) = (it for it in world.caches._reflectors if it.name == plural)
+    (found,) = (it for it in world.caches.watches._reflectors if it.name == plural)
     found._relist(lambda: moved.append(plural))
     assert moved == [plural]
 
@@ -393,7 +393,7 @@ def test_new_watch_of_secrets_queues_all_that_name_some(world):
 def test_watch_that_has_ended_is_noticed(world, plural):
     world.api.ends = plural
     stopping = started(world)
-    eventually(lambda: world.caches.deaf() == plural)
+    eventually(lambda: world.caches.watches.deaf() == plural)
     stopping.set()
     world.caches.close()
 

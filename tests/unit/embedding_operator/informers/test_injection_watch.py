@@ -55,5 +55,5 @@ def test_object_of_another_name_counts_for_nothing():
 
 
 def test_objects_are_not_watched_where_webhook_injects():
-    assert names.INJECTION_PLURAL in World().caches.kinds
-    assert names.INJECTION_PLURAL not in World(injects=False).caches.kinds
+    assert names.INJECTION_PLURAL in World().caches.watches.kinds
+    assert names.INJECTION_PLURAL not in World(injects=False).caches.watches.kinds

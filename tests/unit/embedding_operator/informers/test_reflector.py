@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from embedding_operator import errors
 from embedding_operator.informers import kept as keeping
-from embedding_operator.informers import objects, pages, pod_objects, pods, reflector, store
+from embedding_operator.informers import (
+    objects,
+    pages,
+    pod_objects,
+    pods,
+    policy_objects,
+    reflector,
+    store,
+)
 from embedding_operator.informers.fifo_lock import FifoLock
 from embedding_operator.kube import kinds
 from tests.parts.collection import Collection
@@ -374,7 +382,7 @@ class Policies:
 
     def __init__(self):
         self.news = 0
-        self.store = store.Store(objects.policy, changed=self.changed)
+        self.store = store.Store(policy_objects.policy, changed=self.changed)
 
     def changed(self, before, after):
         self.news += 1
@@ -416,7 +424,7 @@ def test_answer_to_write_brings_back_no_policy_that_has_gone():
 def test_server_that_was_restored_from_backup_is_believed():
     policies = Policies()
     policies.tell(policy(300, ready="True"))
-    page = pages.Page(version="20", kept=[objects.policy(keeping.encode(policy(10)))])
+    page = pages.Page(version="20", kept=[policy_objects.policy(keeping.encode(policy(10)))])
     policies.store.refill([page])
     policies.tell(policy(21, ready="False"))
     assert policies.status() == {"ready": "False"}

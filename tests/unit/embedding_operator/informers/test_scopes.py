@@ -6,7 +6,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.informers import kept as keeping
-from embedding_operator.informers import objects
+from embedding_operator.informers import policy_objects
 from embedding_operator.informers.pages import Page
 from embedding_operator.informers.store import Store
 from embedding_operator.injection import selection
@@ -21,12 +21,12 @@ def listed(*named):
         {"metadata": {"namespace": space, "name": name, "uid": "u"}, "spec": {"podSelector": {}}}
         for space, name in named
     ]
-    return [Page(version="7", kept=[objects.policy(keeping.encode(it)) for it in found])]
+    return [Page(version="7", kept=[policy_objects.policy(keeping.encode(it)) for it in found])]
 
 
 @pytest.fixture
 def store():
-    return Store(objects.policy, changed=lambda *_: None, scopes=("shop", "blog"))
+    return Store(policy_objects.policy, changed=lambda *_: None, scopes=("shop", "blog"))
 
 
 def test_store_is_synced_once_each_namespace_is_listed(store):
@@ -54,8 +54,8 @@ def test_pods_are_synced_once_each_watch_has_begun():
 
 
 def test_kinds_of_cluster_are_not_watched_for_namespaces():
-    kinds = World(watched=("blog", "shop")).caches.kinds
-    assert set(World().caches.kinds) - set(kinds) == {"namespaces", names.CLASS_PLURAL}
+    kinds = World(watched=("blog", "shop")).caches.watches.kinds
+    assert set(World().caches.watches.kinds) - set(kinds) == {"namespaces", names.CLASS_PLURAL}
     assert len(kinds) == len(set(kinds))
 
 
@@ -89,6 +89,6 @@ def test_watched_namespaces_count_as_enabled(started):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_ended_watch_of_namespace_is_told(started):
     caches = started(ends="pods")
-    eventually(lambda: caches.deaf() == "pods")
-    assert not caches.is_watching("pods")
-    assert caches.is_watching(names.PLURAL)
+    eventually(lambda: caches.watches.deaf() == "pods")
+    assert not caches.watches.is_watching("pods")
+    assert caches.watches.is_watching(names.PLURAL)

@@ -10,8 +10,8 @@ import pytest
 
 from embedding_operator.informers import lines, pages, reflector, store
 from embedding_operator.informers.fifo_lock import FifoLock
-from embedding_operator.informers.objects import policy
 from embedding_operator.informers.pages import Pages, Source
+from embedding_operator.informers.policy_objects import policy
 from embedding_operator.kube import client, kinds
 from tests.parts.waiting import eventually
 

@@ -283,6 +283,14 @@ FIRING = {
         ],
         20,
     ),
+    "a definition lacks fields": (
+        "EmbeddingOperatorDefinitionOutdated",
+        [
+            ('embedding_operator_definition_missing_fields{definition="d",pod="a"}', "3x30"),
+            ('embedding_operator_definition_missing_fields{definition="d",pod="b"}', "3x30"),
+        ],
+        20,
+    ),
     "a reconcile hangs": (
         "EmbeddingOperatorReconcilesStuck",
         [("embedding_operator_oldest_reconcile_seconds", "0+60x20")],
@@ -474,6 +482,11 @@ QUIET = {
     "every pod has its sidecar": (
         "EmbeddingOperatorPodsMissed",
         [(f'{UNCOVERED}{{namespace="shop", policy="search"}}', "1 1 stale")],
+        20,
+    ),
+    "a definition was older until the chart brought its own": (
+        "EmbeddingOperatorDefinitionOutdated",
+        [('embedding_operator_definition_missing_fields{definition="d"}', "3x10 0x20")],
         20,
     ),
     "policies wait and reconciles end": (

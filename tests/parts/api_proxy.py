@@ -100,7 +100,7 @@ class ApiProxy:
         self._everywhere: Fault | None = None
         self._counted: Counter[tuple[str, To]] = Counter()
         self._listed: dict[tuple[str, bytes], bytes] = {}
-        self._harmed: set[tuple[str, bytes]] = set()
+        self._harmed_kinds: set[tuple[str, bytes]] = set()
         self._old_until: float | None = None
         self._refuses: Mapping[str, Any] | None = None
         self._open: dict[asyncio.StreamWriter, asyncio.Event] = {}
@@ -133,7 +133,7 @@ class ApiProxy:
 
         def put() -> None:
             self._everywhere = fault
-            self._harmed.clear()
+            self._harmed_kinds.clear()
             self._old_until = None
             if fault is not None and fault.to is To.WATCHES:
                 self._end_watches()
@@ -257,9 +257,11 @@ class ApiProxy:
         if fault.to is To.WATCHES and fault.harm is not Harm.ERROR:
             return fault
         kind = request.path.partition("?")[0], request.listed[1]
-        if kind in self._harmed or (fault.harm is Harm.OLD and request.listed not in self._listed):
+        if kind in self._harmed_kinds or (
+            fault.harm is Harm.OLD and request.listed not in self._listed
+        ):
             return None
-        self._harmed.add(kind)
+        self._harmed_kinds.add(kind)
         if fault.harm is Harm.OLD and self._old_until is None:
             self._old_until = _now() + LATE_SECONDS
         return fault
@@ -303,7 +305,7 @@ class ApiProxy:
 
     async def _harmed(self, pieces: AsyncIterator[bytes], fault: Fault) -> AsyncIterator[bytes]:
         """The lines of a watch: left out, twice, or late, for as long as the fault is there."""
-        head, lines, late_until = b"", bytearray(), 0.0
+        head, lines, late_until = bytearray(), bytearray(), 0.0
         async for piece in pieces:
             lines += piece
             if not head:

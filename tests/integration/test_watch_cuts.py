@@ -94,7 +94,8 @@ def test_operator_whose_watches_stay_silent_ends(api_server, namespace, tmp_path
         api_proxy.proxied(api_server.kubeconfig, tmp_path / "proxy") as proxy,
         real.running(tmp_path / "vault") as server,
     ):
-        operator = operating.Operator(tmp_path / "operator", proxy.kubeconfig(), server)
+        operator = operating.Operator(tmp_path / "operator", api_server.kubeconfig, server)
+        operator.leads_through(proxy)
         operator.program = impatient
         try:
             operator.start()

@@ -77,8 +77,8 @@ def difference(found: EndState, wanted: EndState) -> str:
     """What is there in vain, and what is missing; empty for equal ones."""
     if found == wanted:
         return ""
-    lines = ["\n".join(it).splitlines() for it in (wanted, found)]
-    return "\n".join(difflib.unified_diff(*lines, "wanted", "found", n=3, lineterm=""))
+    is_, should_be = ("\n".join(it).splitlines() for it in (found, wanted))
+    return "\n".join(difflib.unified_diff(should_be, is_, "wanted", "found", lineterm=""))
 
 
 def _owned(kind: kinds.Kind, found: Object) -> Object:

@@ -91,7 +91,7 @@ class Way:
 def toxiproxy() -> Iterator[httpx2.Client]:
     """A server for a while: the client of its API, which `Way` takes."""
     port = ports.free()
-    command = [cluster.artifact("toxiproxy"), "-host", "127.0.0.1", "-port", str(port)]
+    command = [str(cluster.artifact("toxiproxy")), "-host", "127.0.0.1", "-port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         sidecar.wait_until(daemons.answers("127.0.0.1", port))

@@ -61,8 +61,16 @@ test: check ## every test: fast tiers first, then real Redis, OpenBao, Kubernete
 	@$(RUN) python -m dev.cluster build --form $(FORM)
 	@$(RUN) python -m tests.parts.client_programs
 	@$(RUN) pytest -q $(BESIDE) --all-rights-used -m "(integration or cluster) and not soak" tests
+	@# Tests on a node mostly wait for kubelet, and leave a core to those on the oldest minor.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-node test-oldest
+
+.PHONY: test-oldest
+test-oldest: tools
 	@KUBERNETES=$(OLDEST) $(RUN) python -m dev.cluster build --form control-plane
 	@KUBERNETES=$(OLDEST) $(RUN) pytest -q -m cluster $(ON_OLDEST)
+
+.PHONY: test-node
+test-node: tools
 ifeq ($(FORM),node)
 	@$(RUN) pytest -q -m "node and not soak" tests
 else
@@ -126,11 +134,20 @@ kubernetes: tools ## the cluster tests on each minor of Kubernetes, and their ta
 	@for minor in "" 1.33 1.29; do KUBERNETES=$$minor $(RUN) python -m dev.cluster build; done
 	@$(RUN) python -m tests.kubernetes_versions
 
+.PHONY: redis
+redis: tools ## the tests of Redis on Redis and on Valkey, and their table in docs
+	@$(RUN) python -m tests.redis_servers
+
 .PHONY: pictures
 pictures: tools ## docs/pictures, from a real run of sidecars, indexes, Redis, PostgreSQL and Prometheus
 	@$(RUN) python -m tests.pictures
 
 .PHONY: soak
-soak: tools ## the long campaigns, same code as in `make test`; two hours; root: on a node, too
+soak: tools ## long campaigns, same code as in `make test`, two hours each at most; SOAK=NAME: one of them
 	@$(RUN) python -m dev.cluster build --form $(FORM)
-	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" tests
+	@$(RUN) pytest -v -m "soak$(if $(filter node,$(FORM)),, and not node)" -k "$(SOAK)" tests
+
+.PHONY: scale
+scale: tools ## many policies beside a bare client, SCALE=NAME for one size; written to docs/scale.md
+	@$(RUN) python -m dev.cluster build --form control-plane
+	@$(RUN) python -m tests.scale --keep $(SCALE)

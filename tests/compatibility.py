@@ -27,8 +27,7 @@ def main() -> int:
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     machine = f"commit {_commit()}, {platform.machine()}, Python {platform.python_version()}"
     text = compatibility.page(rows.rows, when=when, machine=machine)
-    kept = compatibility.kubernetes(compatibility.PAGE.read_text(encoding="utf-8"))
-    text = compatibility.with_kubernetes(text, kept)
+    text = compatibility.with_sections_of(text, compatibility.PAGE.read_text(encoding="utf-8"))
     compatibility.PAGE.write_text(text, encoding="utf-8")
     print(f"wrote {compatibility.PAGE.relative_to(ROOT)}: {len(rows.rows)} rows")
     return 0

@@ -8,7 +8,6 @@ import os
 import platform
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +31,7 @@ def main() -> int:
         return 1
     if not sys.argv[1:]:
         old = compatibility.PAGE.read_text(encoding="utf-8")
-        new = compatibility.with_kubernetes(old, _section(ran))
+        new = compatibility.with_section(old, compatibility.KUBERNETES, _section(ran))
         compatibility.PAGE.write_text(new, encoding="utf-8")
     return 0
 
@@ -40,26 +39,16 @@ def main() -> int:
 def _run(minor: str) -> collections.Counter[str]:
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
+        # The default form of reports takes no properties, which tests have that say something.
         command = [sys.executable, "-m", "pytest", "-q", *BESIDE, "-m", MARKS]
+        command += ["-o", "junit_family=xunit1"]
         subprocess.run(
             [*command, f"--junitxml={report}", str(ROOT / "tests")],
             cwd=ROOT,
             env={**os.environ, artifacts.VERSION: minor},
             check=False,
         )
-        return _counted(report)
-
-
-def _counted(report: Path) -> collections.Counter[str]:
-    """How many tests passed, failed and were skipped."""
-    found: collections.Counter[str] = collections.Counter()
-    for case in ET.parse(report).iter("testcase"):
-        outcomes = {it.tag for it in case}
-        if outcomes & {"failure", "error"}:
-            found["failed"] += 1
-        else:
-            found["skipped" if "skipped" in outcomes else "passed"] += 1
-    return found
+        return compatibility.counted(report)
 
 
 def _version(minor: str) -> str:

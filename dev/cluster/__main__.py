@@ -83,7 +83,7 @@ def _build(arguments: argparse.Namespace) -> None:
                 artifacts.names_of(arguments.form, artifacts.chosen_kubernetes()).values(),
             )
         ]
-        if arguments.form == "node":
+        if arguments.form in records.NODE_FORMS:
             under_way.append(threads.submit(base_images.ready))
     for one in under_way:
         one.result()

@@ -15,6 +15,15 @@ NOVEL = "tom-sawyer.txt"
 """Mark Twain, 1876, in the public domain: sentences to search, beside a compressor's tests."""
 _NOVEL_MODULE = "github.com/klauspost/compress"
 
+KWOK_STAGES = "kwok-stages.yaml"
+"""What kwok does to nodes and pods: they are ready at once, as kwok's own default."""
+_STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 NODE = (
     *CONTROL_PLANE,
@@ -28,7 +37,7 @@ NODE = (
     "pause",
     "helm",
 )
-BY_FORM = {"control-plane": CONTROL_PLANE, "node": NODE}
+BY_FORM = {"control-plane": CONTROL_PLANE, "node": NODE, "node-ipv6": NODE}
 VERSION = "KUBERNETES"
 """The environment's variable for an earlier minor of Kubernetes, such as 1.29."""
 
@@ -66,7 +75,7 @@ def names_of(form: str, kubernetes: str = "") -> dict[str, str]:
 
 def names() -> list[str]:
     """All names that ``ready`` knows."""
-    return sorted([*gomodules.PROGRAMS, *debian.UNPACKED, CRDS, NOVEL])
+    return sorted([*gomodules.PROGRAMS, *debian.UNPACKED, CRDS, NOVEL, KWOK_STAGES])
 
 
 def ready(name: str) -> Path:
@@ -110,12 +119,16 @@ def _make(name: str) -> Path:
         return store.once(_folder(name), _copy_crds)
     if name == NOVEL:
         return store.once(_folder(name), _copy_novel) / name
+    if name == KWOK_STAGES:
+        return store.once(_folder(name), _join_stages) / name
     return store.once(_folder(name), lambda into: gomodules.build(name, into)) / name
 
 
 def _folder(name: str) -> Path:
     if name in (CRDS, NOVEL):
         key = store.content_key(gomodules.MODULES / "prometheus-operator")
+    elif name == KWOK_STAGES:
+        key = store.content_key(gomodules.MODULES / "kwok")
     else:
         key = gomodules.key(gomodules.PROGRAMS[name])
     return store.folder() / "artifacts" / f"{name}-{key}"
@@ -132,3 +145,9 @@ def _copy_crds(into: Path) -> None:
 def _copy_novel(into: Path) -> None:
     source = gomodules.module_folder("prometheus-operator", _NOVEL_MODULE)
     shutil.copyfile(source / "testdata/Mark.Twain-Tom.Sawyer.txt", into / NOVEL)
+
+
+def _join_stages(into: Path) -> None:
+    source = gomodules.module_folder("kwok", "sigs.k8s.io/kwok") / "kustomize/stage"
+    text = "\n---\n".join((source / it).read_text(encoding="utf-8") for it in _STAGES)
+    (into / KWOK_STAGES).write_text(text, encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dev.cluster import certificates, networks, processes
 from dev.cluster.api import Api
+from dev.cluster.networks import Network
 from dev.cluster.records import Record
 
 PORTS = ("etcd", "etcd-peer", "api", "dns")
@@ -39,6 +40,11 @@ def address(record: Record) -> str:
     return record.network.host if record.network else LOOPBACK
 
 
+def _network(record: Record) -> Network:
+    """The addresses; without a node nothing routes to those of its Services."""
+    return record.network or Network(slot=0)
+
+
 def credentials(record: Record) -> certificates.Authority:
     """Make the authority, every certificate of the control plane and its kubeconfigs."""
     authority = certificates.Authority()
@@ -46,10 +52,9 @@ def credentials(record: Record) -> certificates.Authority:
     record.log.mkdir(exist_ok=True)
     authority.pair.write(record.pki, "ca")
     certificates.service_account_key().write(record.pki, "service-accounts")
-    first_service = f"{networks.services_of(record.slot).rsplit('.', 1)[0]}.1"
     names = [f"kubernetes{end}" for end in ("", ".default", ".default.svc")]
     hosts = [*names, f"{names[-1]}.cluster.local", "localhost"]
-    hosts += sorted({first_service, LOOPBACK, address(record)})
+    hosts += sorted({_network(record).api_service, LOOPBACK, address(record)})
     authority.issue("kube-apiserver", hosts=hosts).write(record.pki, "apiserver")
     authority.issue("kube-apiserver-kubelet-client", groups=["system:masters"]).write(
         record.pki, "apiserver-kubelet"
@@ -70,7 +75,7 @@ def write_kubeconfig(
 ) -> Path:
     """Write ``name.kubeconfig`` for a client ``user`` of ``groups``; gives its path."""
     text = certificates.kubeconfig(
-        server=f"https://{address(record)}:{record.ports['api']}",
+        server=f"https://{networks.in_url(address(record))}:{record.ports['api']}",
         authority=authority.pair.certificate,
         user=authority.issue(user, groups=groups),
         name=record.name,
@@ -171,7 +176,7 @@ def _apiserver(record: Record, program: Path) -> list[str | Path]:
         f"--service-account-signing-key-file={pki}/service-accounts.key",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
-        f"--service-cluster-ip-range={networks.services_of(record.slot)}",
+        f"--service-cluster-ip-range={_network(record).services}",
         "--allow-privileged=true",
         f"--audit-policy-file={record.folder}/audit-policy.json",
         f"--audit-log-path={record.log}/audit.log",
@@ -188,7 +193,7 @@ def _controllers(record: Record, program: Path) -> list[str | Path]:
         f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
         "--use-service-account-credentials=true",
-        f"--service-cluster-ip-range={networks.services_of(record.slot)}",
+        f"--service-cluster-ip-range={_network(record).services}",
         "--leader-elect=false",
         "--secure-port=0",
         # The defaults (20 and 30) make its start wait for itself.

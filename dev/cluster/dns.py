@@ -6,11 +6,12 @@ from typing import Any
 
 from dev.cluster import control_plane
 from dev.cluster.api import Api
-from dev.cluster.networks import Network
+from dev.cluster.networks import IPV4, IPV6, Network
 from dev.cluster.records import Record
 
 DOMAIN = "cluster.local"
 USER = "system:coredns"
+_REVERSE = {IPV4: "in-addr.arpa", IPV6: "ip6.arpa"}
 
 
 def start(record: Record, program: Path) -> None:
@@ -25,7 +26,7 @@ def start(record: Record, program: Path) -> None:
     port = record.ports["dns"]
     corefile = record.folder / "Corefile"
     corefile.write_text(
-        f"""{DOMAIN}:{port} in-addr.arpa:{port} {{
+        f"""{DOMAIN}:{port} {_REVERSE[network.version]}:{port} {{
   bind {network.host}
   errors
   kubernetes {{
@@ -106,7 +107,7 @@ def _objects(network: Network, port: int) -> list[tuple[str, dict[str, Any]]]:
                     "namespace": "kube-system",
                     "labels": {"kubernetes.io/service-name": "kube-dns"},
                 },
-                "addressType": "IPv4",
+                "addressType": f"IPv{network.version}",
                 "endpoints": [{"addresses": [network.host]}],
                 "ports": [{**each, "port": port} for each in ports],
             },

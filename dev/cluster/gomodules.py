@@ -73,6 +73,8 @@ PROGRAMS: dict[str, Program] = {
     },
     "coredns": Program("coredns", "."),
     "helm": Program("helm", "helm.sh/helm/v4/cmd/helm"),
+    # Plays kubelet for pods that are never run.
+    "kwok": Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     "pause": Program("pause", "."),
     "registry": Program("registry", "."),
     "toxiproxy": Program("toxiproxy", "github.com/Shopify/toxiproxy/v2/cmd/server"),

@@ -69,7 +69,7 @@ def up(
         return Cluster(current.kubeconfig(), "current", form, current.host_address(), None)
     if form not in records.FORMS:
         raise FormError(f"no form {form!r}; there are: {', '.join(records.FORMS)}")
-    if form == "node":
+    if form in records.NODE_FORMS:
         node.require()
     wanted = artifacts.names_of(form, artifacts.chosen_kubernetes())
     made = artifacts.all_ready(wanted.values())
@@ -169,9 +169,9 @@ def _allocate(name: str, form: str, owner: processes.Identity | None) -> Record:
     with store.exclusive(store.folder() / "locks" / "clusters.lock"):
         others = records.all_records()
         slot = None
-        if form == "node":
+        if version := records.NODE_FORMS.get(form):
             slots = [record.slot for record in others if record.slot is not None]
-            slot = networks.first_free_slot(slots, node.routes())
+            slot = networks.first_free_slot(slots, node.routes(version), version=version)
         taken = [port for record in others for port in record.ports.values()]
         ports = networks.free_ports(control_plane.PORTS, taken)
         record = Record(name, form, slot, ports, owner)

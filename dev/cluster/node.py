@@ -30,7 +30,7 @@ from dev.cluster import (
 from dev.cluster import cache as store
 from dev.cluster.api import Api
 from dev.cluster.errors import Failure
-from dev.cluster.networks import Network
+from dev.cluster.networks import IPV6, Network
 from dev.cluster.records import Record
 
 HOLDER = "node"
@@ -63,9 +63,9 @@ def require() -> None:
             debian.install(packages)
 
 
-def routes() -> list[str]:
-    """The IPv4 networks that this machine has a route to, without the default route."""
-    listed = json.loads(_output(["ip", "-json", "-4", "route", "show", "table", "all"]))
+def routes(version: int) -> list[str]:
+    """The networks that this machine has a route to by this version of IP, without the default."""
+    listed = json.loads(_output(["ip", "-json", f"-{version}", "route", "show", "table", "all"]))
     found = [route["dst"] for route in listed if route["dst"] != "default"]
     return [dst for dst in found if not ipaddress.ip_network(dst).is_loopback]
 
@@ -225,17 +225,21 @@ def _connect(record: Record, network: Network) -> None:
     holder = str(record.processes[HOLDER].pid)
     peer = ["peer", "name", "eth0", "netns", holder]
     _output(["ip", "link", "add", network.link, "type", "veth", *peer])
-    _output(["ip", "address", "add", f"{network.host}/24", "dev", network.link])
+    ip = ["ip", f"-{network.version}"]
+    length = network.cable.partition("/")[2]
+    # The link has two ends: who else has an address need not be asked, which takes a second.
+    told = ["nodad"] if network.version == IPV6 else []
+    _output([*ip, "address", "add", f"{network.host}/{length}", "dev", network.link, *told])
     _output(["ip", "link", "set", network.link, "up"])
     for inside in (
-        ["ip", "address", "add", f"{network.node}/24", "dev", "eth0"],
+        [*ip, "address", "add", f"{network.node}/{length}", "dev", "eth0", *told],
         ["ip", "link", "set", "eth0", "up"],
-        ["ip", "route", "add", "default", "via", network.host],
+        [*ip, "route", "add", "default", "via", network.host],
     ):
         _output(_inside(record, inside))
     # So that the API server reaches webhooks by their Service, and tests any pod.
     for beyond in (network.pods, network.services):
-        _output(["ip", "route", "add", beyond, "via", network.node])
+        _output([*ip, "route", "add", beyond, "via", network.node])
 
 
 def _containerd(record: Record, programs: dict[str, Path]) -> list[str | Path]:
@@ -252,7 +256,7 @@ def _containerd(record: Record, programs: dict[str, Path]) -> list[str | Path]:
                 "ipam": {
                     "type": "host-local",
                     "ranges": [[{"subnet": network.pods}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "routes": [{"dst": network.everywhere}],
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},
@@ -296,6 +300,7 @@ def _kubelet(record: Record, program: Path) -> list[str | Path]:
     configuration: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
+        "address": network.node,
         "failCgroupV1": False,
         "failSwapOn": False,
         "cgroupDriver": "cgroupfs",
@@ -316,6 +321,9 @@ def _kubelet(record: Record, program: Path) -> list[str | Path]:
         "resolvConf": "",
         # Images cannot be pulled again: a full disk must not delete them.
         "imageGCHighThresholdPercent": 100,
+        # Else an image that one test pulls with a Secret is pulled again for every other pod that
+        # uses its layers by the name under which it was loaded, which no registry has.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
     }
     config = _state(record) / "kubelet.json"

@@ -24,6 +24,8 @@ done
 mount --make-rshared /
 ip link set lo up
 echo 1 > /proc/sys/net/ipv4/ip_forward
+# A kernel without IPv6 has no such setting.
+if [ -e /proc/sys/net/ipv6 ]; then echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; fi
 echo "the node's namespaces are ready"
 sleep infinity &
 wait

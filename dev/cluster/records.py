@@ -8,10 +8,12 @@ from pathlib import Path
 
 from dev.cluster import cache as store
 from dev.cluster.errors import Failure
-from dev.cluster.networks import Network
+from dev.cluster.networks import IPV4, IPV6, Network
 from dev.cluster.processes import Identity
 
-FORMS = ("control-plane", "node")
+NODE_FORMS = {"node": IPV4, "node-ipv6": IPV6}
+"""The forms with a node, and the version of IP that each has as its only one."""
+FORMS = ("control-plane", *NODE_FORMS)
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -55,7 +57,7 @@ class Record:
     @property
     def network(self) -> Network | None:
         """The addresses of its node; None without one."""
-        return None if self.slot is None else Network(self.slot)
+        return None if self.slot is None else Network(self.slot, NODE_FORMS[self.form])
 
     def save(self) -> None:
         """Write it, whole or not at all."""

@@ -3,11 +3,13 @@
     python -m tests.benchmarks.admissions [--rounds N] [--page]
 
 One operator serves the webhook and keeps what the policy reads, so that each way has the same
-policies. The ways take turns, a dry run each. The pod is one that the youngest policy selects.
+policies. The ways take turns, a dry run each. The pod is one that the youngest policy selects. Then
+each way gets pods at a steady rate for itself, by several connections.
 """
 
 import argparse
 import os
+import queue
 import statistics
 import sys
 import tempfile
@@ -20,13 +22,15 @@ from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import selection
 from tests.benchmarks import page
-from tests.parts import admitting, both_ways, injected_pods, policies
+from tests.parts import admitting, both_ways, injected_pods, pacing, policies
 from tests.parts.installation import ROOT, wait
 from tests.parts.kubectl import Kubectl
 
 POLICIES: Final = (1, 20, 200)
 ROUNDS: Final = 300
 WARM: Final = 20
+A_SECOND: Final = 50
+CONNECTIONS: Final = 8
 WAYS: Final = ("none", "webhook", "policy")
 IMAGE: Final = "embedding-sidecar:latest"
 """The operator's default."""
@@ -59,11 +63,15 @@ def measure(*, rounds: int) -> list[list[str]]:
             operator = admitting.Operator(asked, Path(folder))
             both_ways.apply(asked, _objects(operator.webhook_port))
             operator.start(INJECTION_BY="policy+webhook", SIDECAR_IMAGE=IMAGE)
+            one = both_ways.Admission(asked.kubeconfig)
+            several = [both_ways.Admission(asked.kubeconfig) for _ in range(CONNECTIONS)]
             try:
                 wait(lambda: admitting.is_trusted(asked), "a trusted authority")
-                return _measured(both_ways.Admission(asked.kubeconfig), rounds)
+                return [*_measured(one, rounds), *_at_rate(several, rounds)]
             finally:
                 operator.stop()
+                for it in (one, *several):
+                    it.close()
     finally:
         cluster.down(name)
 
@@ -100,6 +108,34 @@ def _measured(admission: both_ways.Admission, rounds: int) -> list[list[str]]:
         rows.append([f"selected, {count}", *_turns(admission, count, selected, rounds)])
         other = injected_pods.pod(injected_pods.container(), labels={"team": "none"})
         rows.append([f"not selected, {count}", *_turns(admission, count, other, rounds)])
+    return rows
+
+
+def _at_rate(admissions: Sequence[both_ways.Admission], rounds: int) -> list[list[str]]:
+    """As many pods, `A_SECOND` of them, of each way in turn."""
+    free: queue.SimpleQueue[both_ways.Admission] = queue.SimpleQueue()
+    for it in admissions:
+        free.put(it)
+    rows = []
+    for count in POLICIES:
+        selected = injected_pods.pod(
+            injected_pods.container(), labels={"team": f"policy-{count - 1}"}
+        )
+
+        def create(way: str, count: int = count, pod: both_ways.Object = selected) -> float:
+            began = time.perf_counter()
+            admission = free.get()
+            try:
+                admission.create(_namespace(way, count), pod)
+            finally:
+                free.put(admission)
+            return time.perf_counter() - began
+
+        taken = [
+            pacing.paced(create, [way] * rounds, a_second=A_SECOND, threads=CONNECTIONS)
+            for way in WAYS
+        ]
+        rows.append([f"selected, {count}, {A_SECOND} pods a second", *map(_shown, taken)])
     return rows
 
 

@@ -1,7 +1,7 @@
 """Small charts as SVG: bars against a ceiling, and a line over a logarithmic axis."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 _WIDTH, _LEFT, _RIGHT = 800, 270, 60
@@ -36,13 +36,21 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], *, unit: s
 
 def line(title: str, points: Sequence[tuple[float, float]], *, across: str, up: str) -> str:
     """Points over a logarithmic axis, joined."""
+    return lines(title, {"": points}, across=across, up=up)
+
+
+def lines(
+    title: str, named: Mapping[str, Sequence[tuple[float, float]]], *, across: str, up: str
+) -> str:
+    """Lines of points over one logarithmic axis, each with its name at its end; ours is first."""
     height, top, bottom, left = 300, 50, 46, 70
-    low, high = math.log2(points[0][0]), math.log2(points[-1][0])
-    most = max(value for _, value in points) * 1.1
-    width = _WIDTH - left - _RIGHT
+    every = [point for points in named.values() for point in points]
+    low, high = (math.log2(found(x for x, _ in every)) for found in (min, max))
+    most = max(value for _, value in every) * 1.1
+    width = _WIDTH - left - _RIGHT - 8 * max(map(len, named))
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
-        x = left + (math.log2(point[0]) - low) / (high - low) * width
+        x = left + (math.log2(point[0]) - low) / (high - low or 1) * width
         return x, height - bottom - point[1] / most * (height - top - bottom)
 
     parts = [_text(16, 24, title, weight="bold"), _text(left, 44, up)]
@@ -50,13 +58,21 @@ def line(title: str, points: Sequence[tuple[float, float]], *, across: str, up: 
     parts.append(
         f'<line x1="{left}" y1="{base}" x2="{left + width}" y2="{base}" stroke="{_FAINT}"/>'
     )
-    path = " ".join("{:.1f},{:.1f}".format(*place(point)) for point in points)
-    parts.append(f'<polyline points="{path}" fill="none" stroke="{_OURS}" stroke-width="2"/>')
-    for point in points:
-        x, y = place(point)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_OURS}"/>')
-        parts.append(_text(x, y - 10, f"{point[1]:.1f}", anchor="middle"))
-        parts.append(_text(x, base + 18, f"{point[0]:g}", anchor="middle"))
+    for at, (name, points) in enumerate(named.items()):
+        colour = _OTHER if at else _OURS
+        path = " ".join("{:.1f},{:.1f}".format(*place(point)) for point in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for point in points:
+            x, y = place(point)
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+            below = 18 if at else -10
+            parts.append(_text(x, y + below, f"{point[1]:.1f}", anchor="middle"))
+        if name:
+            x, y = place(points[-1])
+            parts.append(_text(x + 30, y + 5, name))
+    for value in sorted({x for x, _ in every}):
+        x, _ = place((value, 0))
+        parts.append(_text(x, base + 18, f"{value:g}", anchor="middle"))
     parts.append(_text(left + width / 2, height - 8, across, anchor="middle"))
     return _svg(height, parts)
 

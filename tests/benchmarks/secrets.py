@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.parts import charted, estate
+from tests.parts.arrivals import Arrivals, Place
 from tests.parts.installation import ROOT, wait
 
 PAGE: Final = ROOT / "docs" / "benchmarks-secrets.md"
@@ -99,10 +100,10 @@ def _measure(built: estate.Estate, operator: charted.Operator) -> Measured:
         began = time.monotonic()
         operator.start()
         wait(
-            lambda: arrivals.synced() == expected,
+            lambda: arrivals.count() == expected,
             "all Secrets",
             timeout_seconds=SYNCED_SECONDS,
-            last=lambda: f"{arrivals.synced()} of {expected}",
+            last=lambda: f"{arrivals.count()} of {expected}",
         )
         _say(f"all Secrets are there after {time.monotonic() - began:.1f} s")
         wait(lambda: not built.unsynced(), "all policies", timeout_seconds=SYNCED_SECONDS)
@@ -160,9 +161,7 @@ def _steady(built: estate.Estate, operator: charted.Operator) -> Steady:
     )
 
 
-def _changed(
-    built: estate.Estate, arrivals: estate.Arrivals, paths: list[estate.Place]
-) -> list[float]:
+def _changed(built: estate.Estate, arrivals: Arrivals, paths: list[Place]) -> list[float]:
     """Seconds from each write to its Secret, by the poll alone."""
     written = []
     for path in paths:
@@ -174,12 +173,10 @@ def _changed(
     ]
 
 
-def _refreshed(
-    built: estate.Estate, arrivals: estate.Arrivals, paths: list[estate.Place]
-) -> list[float]:
+def _refreshed(built: estate.Estate, arrivals: Arrivals, paths: list[Place]) -> list[float]:
     """Seconds from each write to its Secret, where the policy is annotated right after it."""
 
-    def one(path: estate.Place) -> float:
+    def one(path: Place) -> float:
         at, value = time.monotonic(), built.write(path)
         built.refresh((path[0], path[1].partition("/")[0]), value)
         return arrivals.wait(built.secret_of(path), value, timeout_seconds=POLL_SECONDS) - at

@@ -16,7 +16,7 @@ from embedding_operator.injection import (
     selection,
     templates,
 )
-from tests.parts import both_ways, injected_pods, pods
+from tests.parts import both_ways, direct, injected_pods, pods
 from tests.parts.both_ways import WAYS, comparable
 
 TOO_OLD = "server-too-old"
@@ -135,7 +135,7 @@ def test_pod_is_equal_by_both_ways(admission, name):
         by_policy, by_webhook = (
             comparable(admission.create(f"{name}-{way}", CASES[name].pod)) for way in WAYS
         )
-    except both_ways.RefusedError:
+    except direct.RefusedError:
         # A mirror pod is made by a kubelet alone.
         assert name == "mirror"
         return

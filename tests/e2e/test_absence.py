@@ -8,7 +8,7 @@ import yaml
 
 from dev.cluster import node, records
 from embedding_operator.injection import selection
-from tests.parts import both_ways, installation
+from tests.parts import both_ways, direct, installation
 
 pytestmark = pytest.mark.node
 
@@ -86,7 +86,7 @@ def test_upgrade_from_webhook_to_policy_injects_each_pod_once(shop):
         while not done.is_set():
             try:
                 made.append(admission.create("shop", pod))
-            except both_ways.RefusedError as error:
+            except direct.RefusedError as error:
                 refused.append(error)
 
     creating = threading.Thread(target=create)

@@ -141,29 +141,31 @@ def private(installed, tmp_path_factory):
         private=True,
     )
     running.start()
-    record = records.load(installed.node.name)
-    assert record is not None
-    node.allow_plain_http(record, running.address)
-    archive = images.build(
-        installation.SIDECAR.name,
-        file=installation.SIDECAR.dockerfile,
-        context=installation.ROOT,
-    )
-    repository = f"{running.address}/private/embedding-sidecar"
-    images.push(
-        archive,
-        installation.SIDECAR.name,
-        to=f"{repository}:dev",
-        login=registry.LOGIN,
-        plain_http=True,
-    )
-    installed.install_chart(
-        sidecarImage={"repository": repository, "tag": "dev"},
-        imagePullSecrets=[{"name": PULL_SECRET}],
-    )
-    yield running
-    installed.install_chart()
-    running.stop()
+    try:
+        record = records.load(installed.node.name)
+        assert record is not None
+        node.allow_plain_http(record, running.address)
+        archive = images.build(
+            installation.SIDECAR.name,
+            file=installation.SIDECAR.dockerfile,
+            context=installation.ROOT,
+        )
+        repository = f"{running.address}/private/embedding-sidecar"
+        images.push(
+            archive,
+            installation.SIDECAR.name,
+            to=f"{repository}:dev",
+            login=registry.LOGIN,
+            plain_http=True,
+        )
+        installed.install_chart(
+            sidecarImage={"repository": repository, "tag": "dev"},
+            imagePullSecrets=[{"name": PULL_SECRET}],
+        )
+        yield running
+        installed.install_chart()
+    finally:
+        running.stop()
 
 
 def test_pod_pulls_sidecar_from_private_registry(installed, private, team):

@@ -91,6 +91,20 @@ class Running:
             if "deletionTimestamp" not in it["metadata"]
         }
 
+    def asked(self):
+        """What kubelet is asked for, by the sidecars' specs: the scheduler keeps room for it."""
+        return {
+            name: next(
+                (
+                    it["resources"]
+                    for it in pod["spec"].get("initContainers", ())
+                    if it["name"] == names.CONTAINER
+                ),
+                None,
+            )
+            for name, pod in self.pods().items()
+        }
+
     def seen(self):
         """What kubelet reports of the sidecars' resources."""
         return {
@@ -168,10 +182,12 @@ def test_node_without_room_is_said_and_sidecar_keeps_what_it_has(running):
     running.apply(NO_NODE)
     running.wait(lambda: running.said().get("reason") == "ResizeRefused", "a refused resize")
     running.apply(SECOND)
-    running.wait(lambda: running.said() == {}, "the resources of before")
+    running.wait(lambda: running.asked() == before, "the resources of before")
+    running.wait(lambda: running.said() == {}, "no condition")
     assert running.seen() == before
 
 
+@pytest.mark.timeout(300)
 def test_rollout_restarts_workloads_of_pods_without_sidecar(running):
     """Pods that were created while the namespace was not enabled."""
     kubectl = running.shop.kubectl

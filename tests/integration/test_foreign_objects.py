@@ -9,7 +9,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_operator.kube import kinds
-from tests.parts import api_server, estate
+from tests.parts import api_server, arrivals, estate
 from tests.parts.installation import wait
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -70,7 +70,7 @@ def rotate(built):
 
     def arrived():
         found = built.objects.get(kinds.SECRET, *place)
-        return found["data"][estate.KEY] == value
+        return found["data"][arrivals.KEY] == value
 
     wait(arrived, "a new value", timeout_seconds=120)
 

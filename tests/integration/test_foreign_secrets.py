@@ -40,7 +40,7 @@ def memory(built, operator, *, meanwhile=lambda: None):
     operator.start(RESYNC_SECONDS="1", VAULT_POLL_SECONDS="1")
     try:
         with built.watched() as arrivals:
-            wait(lambda: arrivals.synced() == built.secrets, "all Secrets")
+            wait(lambda: arrivals.count() == built.secrets, "all Secrets")
             meanwhile()
             own = built.paths[0]
             arrivals.wait(built.secret_of(own), built.write(own), timeout_seconds=60)

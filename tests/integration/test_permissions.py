@@ -158,6 +158,13 @@ def live(administrator, store, operator):
         return conditions.get("SecretsSynced") == conditions.get("MonitoringApplied") == "True"
 
     seen(secrets_synced, "a synced policy")
+    # A ConfigMap that lost the label by which it is watched is read, and labelled again.
+    document = ("configmap", names.document_configmap("search"), "-n", SHOP)
+    administrator("label", *document, f"{names.LABEL_MANAGED_BY}-")
+    seen(
+        lambda: names.LABEL_MANAGED_BY in administrator.get(*document)["metadata"]["labels"],
+        "a ConfigMap with its label",
+    )
     # A pod with a sidecar that cannot be asked is nudged.
     pod = yaml.safe_load(
         (ROOT / "tests/contract/cases/pods/best-effort.out.yaml").read_text(encoding="utf-8")

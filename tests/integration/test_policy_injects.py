@@ -2,13 +2,15 @@
 
 import json
 import os
+import time
+from datetime import datetime
 
 import pytest
 
 from dev import cluster
 from embedding_contract import names
 from embedding_operator.injection import embedding_injection, selection
-from tests.parts import admitting, both_ways, charted, injected_pods, policies
+from tests.parts import admitting, both_ways, charted, direct, injected_pods, policies
 from tests.parts.installation import SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
@@ -101,6 +103,12 @@ def searched(world):
     return world
 
 
+def created_at(world, name):
+    """The second in which a policy was created, by Unix time."""
+    metadata = world.asked.get("embpol", name, "-n", "shop")["metadata"]
+    return datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
+
+
 def test_chart_installs_no_webhook_where_server_injects(world):
     listed = ("get", "mutatingwebhookconfiguration,service", "-n", SYSTEM_NAMESPACE, "-o", "name")
     assert world.asked(*listed) == ""
@@ -112,6 +120,9 @@ def test_pod_is_injected_and_status_expects_it_from_then_on(searched):
 
 
 def test_oldest_policy_wins_and_changed_selector_follows(searched):
+    # Policies of one second are ordered by name.
+    second = created_at(searched, "search")
+    wait(lambda: time.time() >= second + 1, "a second later than the oldest policy's")
     searched.policy("all")
     searched.wait_for("search", "all")
     assert searched.injected() == "search"
@@ -180,7 +191,7 @@ def test_pod_guard_takes_pods_that_server_injects(world):
     again = both_ways.again(spoiled)
     assert both_ways.without_token(world.admission.create(namespace, again))
     again["spec"]["initContainers"][0]["args"] = ["--else"]
-    with pytest.raises(both_ways.RefusedError, match="embedding-sidecar"):
+    with pytest.raises(direct.RefusedError, match="embedding-sidecar"):
         world.admission.create(namespace, again)
 
 

@@ -125,6 +125,19 @@ def test_running_sidecar_gets_resources_of_changed_policy(run):
     assert "its memory limit is not lowered" in run.said()["message"]
 
 
+def test_change_that_kubelet_put_off_is_taken_back_with_policy(run):
+    run.start("a")
+    run.apply(LARGE)
+    run("search")
+    run.report("a", type="PodResizePending", reason="Deferred", message="no cpu")
+    assert run.spec("a") == LARGE
+    run.apply(SMALL)
+    run("search")
+    assert run.spec("a") == SMALL
+    run("search")
+    assert (run.said(), run.outdated()) == (None, 0)
+
+
 def test_qos_class_stays_and_is_reason_of_refusal(run):
     run.start("free", resources={})
     run.start("fixed", resources={"limits": FIXED}, app={"limits": FIXED, "requests": FIXED})

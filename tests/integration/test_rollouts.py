@@ -318,9 +318,9 @@ class Late:
     def find(self, kind, namespace=None, *, selector=""):
         return self._real.find(kind, namespace, selector=selector)
 
-    def apply(self, desired):
+    def apply(self, desired, **options):
         self._happens()
-        return self._real.apply(desired)
+        return self._real.apply(desired, **options)
 
 
 def test_workload_that_goes_meanwhile_does_not_come_back(shop):
@@ -376,8 +376,8 @@ class As:
         allowed = self._workloads if kind.group == "apis/apps/v1" else self._others
         return allowed.find(kind, namespace, selector=selector)
 
-    def apply(self, desired):
-        return self._workloads.apply(desired)
+    def apply(self, desired, **options):
+        return self._workloads.apply(desired, **options)
 
 
 def test_refused_restart_is_told_and_stops_nothing(shop, tmp_path):

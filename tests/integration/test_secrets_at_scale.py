@@ -30,10 +30,10 @@ def synced(tmp_path_factory):
         operator.start(VAULT_POLL_SECONDS=str(POLL_SECONDS), RESYNC_SECONDS="5")
         with built.watched() as arrivals:
             wait(
-                lambda: arrivals.synced() == built.secrets,
+                lambda: arrivals.count() == built.secrets,
                 "all Secrets",
                 timeout_seconds=SYNCED_SECONDS,
-                last=lambda: f"{arrivals.synced()} of {built.secrets}",
+                last=lambda: f"{arrivals.count()} of {built.secrets}",
             )
         wait(lambda: not built.unsynced(), "all policies", last=built.unsynced)
         yield built, operator, built.logins() - logins

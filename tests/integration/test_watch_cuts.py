@@ -104,6 +104,7 @@ def test_operator_whose_watches_stay_silent_ends(api_server, namespace, tmp_path
 
             def silenced():
                 proxy.silence()  # new ones too
+                edits.edit()  # or there is nothing to miss
                 return not operator.is_running()
 
             replicas.until(silenced, "end of the deaf", last=operator.log)

@@ -8,7 +8,7 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableSequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +65,7 @@ class Sidecar:
         default_factory=lambda: {names.PATH_CONFIG: CONFIG, names.PATH_QUOTA: DAY}
     )
     status: int = 200
-    requests: list[bytes] = field(default_factory=list)
+    requests: MutableSequence[bytes] = field(default_factory=list)
 
     def answer(self, head: bytes, *, body: bytes | None = None) -> bytes:
         """The answer to a request, signed if the request was."""

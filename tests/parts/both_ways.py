@@ -11,10 +11,8 @@ import http.client
 import http.server
 import json
 import ssl
-import tempfile
 import threading
 import time
-import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from embedding_operator.injection import (
     skipped_pods,
     webhook,
 )
-from tests.parts import helm, kubectl, shipped_roles
+from tests.parts import direct, helm, kubectl, shipped_roles
 from tests.parts.installation import ROOT
 
 WAYS = ("policy", "webhook")
@@ -44,21 +42,8 @@ TOKEN = "kube-api-access-"
 Object = Mapping[str, Any]
 
 
-class Admission:
+class Admission(direct.Direct):
     """Creates pods in dry runs, by one connection."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        document = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
-        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        context = ssl.create_default_context(cadata=authority)
-        with tempfile.NamedTemporaryFile() as file:
-            for part in ("certificate", "key"):
-                file.write(base64.b64decode(user[f"client-{part}-data"]))
-            file.flush()
-            context.load_cert_chain(file.name)
-        address = urllib.parse.urlsplit(cluster["server"])
-        self._connection = http.client.HTTPSConnection(address.netloc, context=context)
 
     def create(self, namespace: str, pod: Object) -> dict[str, Any]:
         """The pod as it would be created.
@@ -66,25 +51,7 @@ class Admission:
         Raises:
             RefusedError: the API server refuses it.
         """
-        status, answer = self.post(f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
-        if status != http.HTTPStatus.CREATED:
-            raise RefusedError(answer.get("message", ""))
-        return answer
-
-    def close(self) -> None:
-        """End the connection."""
-        self._connection.close()
-
-    def post(self, path: str, body: Object) -> tuple[int, dict[str, Any]]:
-        """The answer to any POST."""
-        headers = {"Content-Type": "application/json"}
-        self._connection.request("POST", path, json.dumps(body), headers)
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-
-class RefusedError(AssertionError):
-    """The API server refuses a pod; the text is its reason."""
+        return self.done("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
 
 
 def chart(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

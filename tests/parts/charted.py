@@ -62,6 +62,11 @@ class Operator:
         self._daemons = daemons.Daemons(folder)
         self._environment = environment(asked, folder)
 
+    @property
+    def workers(self) -> int:
+        """The number of reconciles at once."""
+        return int(self._environment["WORKERS"])
+
     def start(self, **settings: str) -> None:
         """Start it, with other settings than the chart's where given; wait until it serves."""
         # A probe is answered from the start; the webhook once all is listed.

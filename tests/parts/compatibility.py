@@ -8,10 +8,12 @@ A test records a row after it has proved it, by the fixture `record_row`:
 `make compatibility` runs the tests with the marker `compatibility` and writes the page.
 """
 
+import collections
 import dataclasses
 import enum
 import itertools
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,9 @@ class _Table:
     text: str
 
 
-_KUBERNETES = "\n## Kubernetes\n\n"
-"""Its section has a command of its own: `make kubernetes`."""
+REDIS, KUBERNETES = "Redis and Valkey", "Kubernetes"
+_OF_OTHERS = (REDIS, KUBERNETES)
+"""Sections at the page's end that have commands of their own: `make redis`, `make kubernetes`."""
 _TABLES = {
     Section.CLIENTS: _Table(
         title="Clients",
@@ -147,15 +150,41 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def kubernetes(page: str) -> str:
-    """The section about Kubernetes of a page, without its title; empty where there is none."""
-    return page.partition(_KUBERNETES)[2]
+def section(page: str, title: str) -> str:
+    """A section at the end of a page that another command wrote; empty where there is none."""
+    return page.partition(_heading(title))[2].partition("\n## ")[0]
 
 
-def with_kubernetes(page: str, section: str) -> str:
-    """The page with this section about Kubernetes, which comes last."""
-    rest = page.partition(_KUBERNETES)[0]
-    return f"{rest}{_KUBERNETES}{section}" if section else rest
+def with_section(page: str, title: str, text: str) -> str:
+    """The page with this text in the section of another command, REDIS or KUBERNETES."""
+    texts = {it: section(page, it) for it in _OF_OTHERS} | {title: text}
+    rest = page
+    for it in _OF_OTHERS:
+        rest = rest.partition(_heading(it))[0]
+    return rest + "".join(f"{_heading(it)}{text}" for it, text in texts.items() if text)
+
+
+def with_sections_of(page: str, old: str) -> str:
+    """The page with the sections that other commands wrote into an old one."""
+    for it in _OF_OTHERS:
+        page = with_section(page, it, section(old, it))
+    return page
+
+
+def counted(report: Path) -> collections.Counter[str]:
+    """How many tests of a report in JUnit's form passed, failed and were skipped."""
+    found: collections.Counter[str] = collections.Counter()
+    for case in ET.parse(report).iter("testcase"):
+        outcomes = {it.tag for it in case}
+        if outcomes & {"failure", "error"}:
+            found["failed"] += 1
+        else:
+            found["skipped" if "skipped" in outcomes else "passed"] += 1
+    return found
+
+
+def _heading(title: str) -> str:
+    return f"\n## {title}\n\n"
 
 
 def versions(text: str, section: Section) -> set[tuple[str, str, str]]:

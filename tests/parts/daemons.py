@@ -9,6 +9,8 @@ from pathlib import Path
 from dev.cluster import processes
 
 READY_SECONDS = 30
+FILE = "daemons.json"
+"""Which processes run for a folder."""
 
 
 class Daemons:
@@ -16,7 +18,7 @@ class Daemons:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = folder / "daemons.json"
+        self._file = folder / FILE
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(

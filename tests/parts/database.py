@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from dev.cluster.networks import in_url
 from tests.parts import daemons, postgres
 
 PORT = 5432
@@ -48,7 +49,7 @@ class Database:
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
         """A connection of the superuser that commits each statement."""
         return psycopg.connect(
-            f"postgresql://postgres@{self._host}:{PORT}/{database}",
+            f"postgresql://postgres@{in_url(self._host)}:{PORT}/{database}",
             autocommit=True,
             connect_timeout=5,
         )
@@ -63,7 +64,7 @@ class Database:
         # Not below a folder of tests, which nobody else may enter.
         folder = Path(tempfile.mkdtemp(prefix="embedding-postgres-"))
         postgres.initialize(folder, folder / "data")
-        rules = f"host all postgres {self._host}/32 trust\nhost all all all scram-sha-256\n"
+        rules = "host all postgres samehost trust\nhost all all all scram-sha-256\n"
         (folder / "data" / "pg_hba.conf").write_text(rules, encoding="utf-8")
         self._link.symlink_to(folder)
 

@@ -1,14 +1,11 @@
-"""Many policies with three synced Secrets each, as a large cluster holds them.
+"""Many policies as a large cluster holds them, each with synced Secrets or with none.
 
-Two of a policy's three paths are its own, and one is its namespace's. Each namespace asks Vault as
-a ServiceAccount of its own; one role serves all, with a policy that is templated by namespace.
+The last of a policy's paths is its namespace's, the others are its own. Each namespace asks Vault
+as a ServiceAccount of its own; one role serves all, with a policy that is templated by namespace.
 """
 
-import base64
 import json
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,26 +14,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import kubernetes
-import urllib3
 
 from dev import cluster as api_cluster
 from embedding_contract import names
 from embedding_operator.kube import kinds
 from tests.parts import charted, reconciling, vault
+from tests.parts.arrivals import KEY, Arrivals, Place
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE
 from tests.parts.kubectl import Kubectl
 
-OWN_PATHS = 2
-SECRETS_PER_POLICY = OWN_PATHS + 1
-KEY = "TOKEN"
+SECRETS_PER_POLICY = 3
 CRD = ROOT / "crds" / "embeddingpolicies.yaml"
 _THREADS = 8
 
 T = TypeVar("T")
 
 Object = dict[str, Any]
-Place = tuple[str, str]
-"""Namespace and name of a Secret; or namespace and the rest of a path of Vault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +60,23 @@ class Asked:
 
 
 class Estate:
-    """All of it, on one API server and one OpenBao. Nothing is there before `build`."""
+    """All of it, on one API server and one OpenBao. Nothing is there before `build`.
+
+    With `secrets_per_policy` of 0 no policy names a Vault, and `server` is None.
+    """
 
     def __init__(
-        self, asked: Kubectl, server: vault.Vault, *, policies: int, namespaces: int
+        self,
+        asked: Kubectl,
+        server: vault.Vault | None,
+        *,
+        policies: int,
+        namespaces: int,
+        secrets_per_policy: int = SECRETS_PER_POLICY,
     ) -> None:
-        self._asked = asked
-        self._server = server
+        self.asked = asked
+        self._vault = server
+        self._secrets_per_policy = secrets_per_policy
         self.objects = reconciling.connect(asked.kubeconfig)
         self._values = iter(range(10**9))
         self.namespaces = tuple(f"tenant-{number:03d}" for number in range(namespaces))
@@ -83,9 +86,14 @@ class Estate:
         )
 
     @property
+    def cluster(self) -> str:
+        """The name of its control plane."""
+        return self.asked.kubeconfig.parent.name
+
+    @property
     def secrets(self) -> int:
         """How many Secrets are to be synced."""
-        return len(self.policies) * SECRETS_PER_POLICY
+        return len(self.policies) * self._secrets_per_policy
 
     @property
     def paths(self) -> list[Place]:
@@ -93,9 +101,10 @@ class Estate:
         own = [
             (space, f"{name}/{number}")
             for space, name in self.policies
-            for number in range(OWN_PATHS)
+            for number in range(self._secrets_per_policy - 1)
         ]
-        return own + [(space, "shared") for space in self.namespaces]
+        shared = self.namespaces if self._secrets_per_policy else ()
+        return own + [(space, "shared") for space in shared]
 
     def secret_of(self, path: Place) -> Place:
         """The Secret that a path of one policy fills."""
@@ -103,9 +112,11 @@ class Estate:
 
     def values(self) -> Object:
         """Values of the chart for an operator that serves it."""
+        if self._vault is None:
+            return {}
         return {
             "vault": {
-                "address": self._server.address,
+                "address": self._served_by.address,
                 "allowInsecureHTTP": True,
                 "allowed": [{"namespace": "*", "mount": "secret", "path": "{{namespace}}/*"}],
             }
@@ -118,20 +129,31 @@ class Estate:
     def build(self) -> None:
         """Namespaces, their accounts, Vault's role and paths, and the policies."""
         create = self.objects.create
-        self._trust()
         _all(
             lambda name: create(kinds.NAMESPACE, None, {"metadata": {"name": name}}),
             self.namespaces,
         )
-        account = {"metadata": {"name": "embedding-vault"}}
-        _all(lambda name: create(kinds.SERVICE_ACCOUNT, name, account), self.namespaces)
-        _all(self.write, self.paths)
-        _all(lambda it: create(kinds.POLICY, it[0], policy(*it)), self.policies)
+        if self._vault is not None:
+            self._trust()
+            account = {"metadata": {"name": "embedding-vault"}}
+            _all(lambda name: create(kinds.SERVICE_ACCOUNT, name, account), self.namespaces)
+            _all(self.write, self.paths)
+        count = self._secrets_per_policy
+        _all(
+            lambda it: create(kinds.POLICY, it[0], policy(*it, secrets=count)),
+            self.policies,
+        )
+
+    @property
+    def _served_by(self) -> vault.Vault:
+        if self._vault is None:
+            raise AssertionError("no policy of this estate names a Vault")
+        return self._vault
 
     def write(self, path: Place) -> str:
         """A new version of a path; its value."""
         value = f"value-{next(self._values)}"
-        self._server.write("/".join(path), **{KEY: value})
+        self._served_by.write("/".join(path), **{KEY: value})
         return value
 
     def refresh(self, policy: Place, word: str) -> None:
@@ -161,7 +183,7 @@ class Estate:
         return Asked(
             counts={
                 name.removeprefix("vault_route_").removesuffix("__count"): int(value)
-                for name, value in self._server.telemetry().items()
+                for name, value in self._served_by.telemetry().items()
                 if name.startswith("vault_route_")
                 and name.endswith("__count")
                 and "_rollback_" not in name  # it asks itself
@@ -171,7 +193,7 @@ class Estate:
     def api_asked(self) -> Asked:
         """What the API server has answered to the operator, by its audit log."""
         counts: dict[str, int] = {}
-        for file in (self._asked.kubeconfig.parent / "log").glob("audit*.log"):
+        for file in (self.asked.kubeconfig.parent / "log").glob("audit*.log"):
             with file.open(encoding="utf-8") as lines:
                 for entry in map(json.loads, lines):
                     if entry["user"]["username"] != charted.USER or entry["stage"] == "Panic":
@@ -188,20 +210,20 @@ class Estate:
         return Asked(counts=counts)
 
     @contextmanager
-    def watched(self) -> Iterator["Arrivals"]:
+    def watched(self) -> Iterator[Arrivals]:
         """When which value came to which Secret, from now on."""
-        arrivals = Arrivals(self._client())
+        arrivals = Arrivals(self.asked.kubeconfig)
         try:
             yield arrivals
         finally:
             arrivals.close()
 
     def _client(self) -> Any:
-        return kubernetes.config.new_client_from_config(str(self._asked.kubeconfig))
+        return kubernetes.config.new_client_from_config(str(self.asked.kubeconfig))
 
     def _trust(self) -> None:
-        self._server.trust(self._asked, namespace=SYSTEM_NAMESPACE)
-        client = self._server.client()
+        self._served_by.trust(self.asked, namespace=SYSTEM_NAMESPACE)
+        client = self._served_by.client()
         accessor = client.sys.list_auth_methods()["kubernetes/"]["accessor"]
         space = f"{{{{identity.entity.aliases.{accessor}.metadata.service_account_namespace}}}}"
         client.sys.create_or_update_policy(
@@ -223,16 +245,30 @@ class Estate:
 
 @contextmanager
 def standing(
-    folder: Path, *, policies: int, namespaces: int
+    folder: Path,
+    *,
+    policies: int,
+    namespaces: int,
+    secrets_per_policy: int = SECRETS_PER_POLICY,
 ) -> Iterator[tuple[Estate, charted.Operator]]:
-    """A whole estate on servers of its own, and an operator that has not been started yet."""
+    """A whole estate on servers of its own, and an operator that has not been started yet.
+
+    `folder` holds what runs beside the API server, each with its Daemons.
+    """
     api = api_cluster.up(form="control-plane", name=f"estate-{os.getpid()}", owner_pid=os.getpid())
-    server = vault.Vault(folder / "vault")
+    server = vault.Vault(folder / "vault") if secrets_per_policy else None
     operator: charted.Operator | None = None
     try:
-        server.start()
+        if server is not None:
+            server.start()
         asked = Kubectl(api.kubeconfig)
-        built = Estate(asked, server, policies=policies, namespaces=namespaces)
+        built = Estate(
+            asked,
+            server,
+            policies=policies,
+            namespaces=namespaces,
+            secrets_per_policy=secrets_per_policy,
+        )
         charted.install(asked, built.values())
         asked.wait_until_served(CRD)
         built.build()
@@ -241,89 +277,19 @@ def standing(
     finally:
         if operator is not None:
             operator.stop()
-        server.stop()
+        if server is not None:
+            server.stop()
         api_cluster.down(api.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A value came to a Secret."""
-
-    value: str
-    at: float
-    """By time.monotonic()."""
-
-
-class Arrivals:
-    """A watch of all Secrets of the operator."""
-
-    def __init__(self, client: Any) -> None:
-        self._changed = threading.Condition()
-        self._closed = False
-        self._last: dict[Place, Arrival] = {}
-        self._answer: Any = kubernetes.client.CoreV1Api(client).list_secret_for_all_namespaces(
-            watch=True,
-            label_selector=f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}",
-            _preload_content=False,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def close(self) -> None:
-        """Watch no more."""
-        self._closed = True
-        self._answer.shutdown()
-
-    def synced(self) -> int:
-        """How many Secrets hold a value of Vault."""
-        with self._changed:
-            return len(self._last)
-
-    def wait(self, place: Place, value: str, *, timeout_seconds: float) -> float:
-        """When this value came, which is waited for.
-
-        Raises:
-            AssertionError: it did not in time.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        with self._changed:
-            while True:
-                found = self._last.get(place)
-                if found is not None and found.value == value:
-                    return found.at
-                if not self._changed.wait(deadline - time.monotonic()):
-                    raise AssertionError(f"{place} holds {found}, not {value}, in time")
-
-    def _read(self) -> None:
-        try:
-            for line in self._answer:
-                self._note(json.loads(line)["object"])
-        except urllib3.exceptions.HTTPError:
-            if not self._closed:
-                raise
-
-    def _note(self, secret: Object) -> None:
-        value = (secret.get("data") or {}).get(KEY)
-        if value is None:
-            return
-        metadata = secret["metadata"]
-        arrival = Arrival(base64.b64decode(value).decode(), time.monotonic())
-        with self._changed:
-            before = self._last.get((metadata["namespace"], metadata["name"]))
-            if before is None or before.value != arrival.value:
-                self._last[metadata["namespace"], metadata["name"]] = arrival
-                self._changed.notify_all()
-
-
-def policy(namespace: str, name: str) -> Object:
-    paths = [f"{name}/{number}" for number in range(OWN_PATHS)]
-    secrets = [(path.replace("/", "-"), path) for path in paths] + [(f"{name}-shared", "shared")]
-    return {
+def policy(namespace: str, name: str, *, secrets: int = SECRETS_PER_POLICY) -> Object:
+    """A policy with so many synced Secrets."""
+    found: Object = {
         "apiVersion": names.API_VERSION,
         "kind": names.KIND,
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
             "podSelector": {"matchLabels": {"app": name}},
-            "vault": {"role": "tenants"},
             "providers": [
                 {
                     "name": "local",
@@ -332,12 +298,17 @@ def policy(namespace: str, name: str) -> Object:
                     "baseURL": "http://e5.models.svc:8080/v1",
                 }
             ],
-            "secrets": [
-                {"name": secret, "vault": {"mount": "secret", "path": f"{namespace}/{path}"}}
-                for secret, path in secrets
-            ],
         },
     }
+    if secrets:
+        own = [f"{name}/{number}" for number in range(secrets - 1)]
+        paths = {path.replace("/", "-"): path for path in own} | {f"{name}-shared": "shared"}
+        found["spec"]["vault"] = {"role": "tenants"}
+        found["spec"]["secrets"] = [
+            {"name": secret, "vault": {"mount": "secret", "path": f"{namespace}/{path}"}}
+            for secret, path in paths.items()
+        ]
+    return found
 
 
 def _all(do: Callable[[T], object], items: Iterable[T]) -> None:

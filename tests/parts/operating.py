@@ -69,6 +69,11 @@ class Operator:
         """Send it a signal."""
         os.kill(self._daemons.pid("operator"), number)
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._daemons.pid("operator")
+
     def is_running(self) -> bool:
         """Whether its process has not ended."""
         return self._daemons.is_running("operator")

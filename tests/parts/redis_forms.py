@@ -9,9 +9,8 @@ from typing import Any
 
 import redis
 
-from dev import cluster
 from embedding_operator.injection import certificates
-from tests.parts import ports, sidecar
+from tests.parts import ports, redis_programs, sidecar
 
 PASSWORD = "a-password-of-the-tests"
 SERVICE = "embeddings"
@@ -34,7 +33,7 @@ class Server:
         nothing_on_disk = ["--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen(
             [
-                *(cluster.artifact("redis-server"), settings),
+                *(redis_programs.server(), settings),
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder),
                 *(["--sentinel"] if sentinel else nothing_on_disk),
                 *arguments,
@@ -91,7 +90,7 @@ class Cluster:
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(
             [
-                cluster.artifact("redis-server").parent / "redis-cli",
+                redis_programs.cli(),
                 *("--cluster", "create", *addresses),
                 *("--cluster-replicas", "1", "--cluster-yes"),
             ],
@@ -110,7 +109,7 @@ class Cluster:
         for node in self.primaries():
             with node.client() as asked:
                 try:
-                    asked.get(key)
+                    asked.exists(key)
                 except redis.RedisError:
                     continue
                 return node

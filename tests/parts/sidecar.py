@@ -16,9 +16,8 @@ import httpx2
 import openai
 import uvicorn
 
-from dev import cluster
 from embedding_contract import names
-from tests.parts import ports
+from tests.parts import ports, redis_programs
 
 TOKEN = "api-token-of-the-tests"
 READY_SECONDS = 30
@@ -151,7 +150,7 @@ class Redis:
         """Start it on what it kept."""
         self._process = subprocess.Popen(
             [
-                cluster.artifact("redis-server"),
+                redis_programs.server(),
                 *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", self._folder),
                 *("--appendonly", "yes", "--appendfsync", "always", "--save", ""),
             ],

@@ -62,9 +62,14 @@ def test_versions_in_locks_are_whole():
         assert version is None or re.fullmatch(r"\d+(\.\d+)+", version)
 
 
-def test_section_of_kubernetes_survives_new_page():
-    old = compatibility.with_kubernetes("# What works\n", "a table\n")
-    assert compatibility.kubernetes(old) == "a table\n"
-    new = compatibility.with_kubernetes("# What works now\n", compatibility.kubernetes(old))
-    assert new == "# What works now\n\n## Kubernetes\n\na table\n"
-    assert compatibility.with_kubernetes("# What works\n", "") == "# What works\n"
+def test_sections_of_other_commands_survive_new_page_in_their_order():
+    old = compatibility.with_section("# What works\n", compatibility.KUBERNETES, "a table\n")
+    old = compatibility.with_section(old, compatibility.REDIS, "another\n")
+    new = compatibility.with_sections_of("# What works now\n", old)
+    assert new == (
+        "# What works now\n\n## Redis and Valkey\n\nanother\n\n## Kubernetes\n\na table\n"
+    )
+    assert compatibility.with_section(new, compatibility.REDIS, "newer\n") == new.replace(
+        "another", "newer"
+    )
+    assert compatibility.with_sections_of("# What works\n", "# No sections\n") == "# What works\n"

@@ -53,13 +53,20 @@ class ApplicationSecrets:
         Raises:
             errors.Unavailable: the API server does not answer.
         """
-        made = [self._apply(wanted, entry) for entry in wanted.secrets]
+        made = [self._apply_revealed(wanted, entry) for entry in wanted.secrets]
         self._prune(wanted)
         return Outcome(
             problems=tuple(problem for it in made for problem in it.problems),
             pending=tuple(path for it in made for path in it.pending),
             deleted=tuple(name for it in made for name in it.deleted),
         )
+
+    def _apply_revealed(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Outcome:
+        """Apply an entry; twice where there is a Secret of ours that no watch has shown."""
+        try:
+            return self._apply(wanted, entry)
+        except errors.Conflict:
+            return self._apply(wanted, entry)
 
     def _apply(self, wanted: EmbeddingPolicy, entry: SyncedSecret) -> Outcome:
         found = self._credentials.synced(wanted, entry)
@@ -69,7 +76,7 @@ class ApplicationSecrets:
             return Outcome(problems=found.problems, pending=found.pending, deleted=(entry.name,))
         if not found.values and (entry.is_whole or not entry.keys):
             return known
-        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, entry.name)
+        live = self._seen.reads.get_ours(kinds.SECRET, wanted.namespace, entry.name)
         values = dict(found.values)
         if not entry.is_whole:
             # A key that cannot be read keeps its last good value, if the entry still names it.

@@ -19,7 +19,7 @@ from embedding_operator.informers.caches import Caches
 from embedding_operator.kube import apply, kinds, ownership
 from embedding_operator.kube.client import KubeClient
 from embedding_operator.kube.kinds import Object, ObjectKey
-from embedding_operator.policy import classes, network, policy, provider_guard
+from embedding_operator.policy import classes, network, policy, provider_class, provider_guard
 from embedding_operator.policy.reference import Literal
 from embedding_operator.render import configmaps, document_keys, monitoring, secrets
 
@@ -115,7 +115,11 @@ class Applier:
         notes = _Notes()
         made: document.PolicyDocument | None = None
         standing: str | None = None
-        live = self._seen.reads.get(kinds.SECRET, wanted.namespace, names.owned_secret(wanted.name))
+        name = names.owned_secret(wanted.name)
+        live = self._seen.reads.get_ours(kinds.SECRET, wanted.namespace, name)
+        if live is None and any(map(_may_have_user, wanted.classes)):
+            # Else its user in a Redis would get another password before the write finds a Secret.
+            live = self._seen.reads.reveal(kinds.SECRET, wanted.namespace, name)
         before = secrets.decode(live)
         try:
             self._guard.check(wanted)
@@ -237,7 +241,7 @@ class Applier:
         made = dict(values)
         for used in wanted.classes:
             entry = names.secret_class_redis_url(used.name)
-            if entry not in values or isinstance(used.redis, Literal):
+            if entry not in values or not _may_have_user(used):
                 continue
             given = values[entry].decode(errors="replace").strip()
             known = before.get(entry, b"").decode(errors="replace").strip()
@@ -311,6 +315,11 @@ class Applier:
             stand.append(desired if live is None else _as_it_stands(desired, live))
             problems += [problem] if problem is not None else []
         return tuple(stand), problems[0] if problems else None
+
+
+def _may_have_user(used: provider_class.ProviderClass) -> bool:
+    """True if policies may have users of their own in the Redis of a class."""
+    return used.redis is not None and not isinstance(used.redis, Literal)
 
 
 def _document_key(

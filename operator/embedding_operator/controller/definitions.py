@@ -80,6 +80,8 @@ class Definitions:
         self._own = own
         self._lacks = lacks
         self._told: dict[str, tuple[str, ...]] = {}
+        self._compared: dict[str, str] = {}
+        """The version of each definition that was compared last."""
 
     def check(self) -> None:
         """Look at all of them once.
@@ -93,11 +95,15 @@ class Definitions:
             live = self._objects.get(kinds.DEFINITION, None, name)
             if kind == names.KIND:
                 self._check_owner(live)
+            version = ((live or {}).get("metadata") or {}).get("resourceVersion", "")
+            if version and version == self._compared.get(name):
+                continue  # parsing the packaged one takes longer than all else in this minute
             found = missing(live, crd_schema.load(kind))
             self._lacks(name, len(found))
             if found != self._told.get(name, ()):
                 self._say(name, found)
             self._told[name] = found
+            self._compared[name] = version
 
     def are_ours(self) -> bool:
         """False, and said, if they are another installation's; True if that cannot be known yet."""

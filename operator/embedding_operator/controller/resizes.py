@@ -87,7 +87,7 @@ class Resizes:
         told, left = [], AT_ONCE
         for pod in late:
             wanted = self._wanted(pod, candidate)
-            change = resizing.change(resizing.in_spec(pod), wanted)
+            change = resizing.change(pod, wanted)
             problem = resizing.obstacle(pod)
             if not change and resizing.differs(resizing.in_spec(pod), wanted):
                 problem = Problem(resizing.NEW_PODS_ONLY, "its memory limit is not lowered")
@@ -114,7 +114,7 @@ class Resizes:
             answer = self._objects.resize(
                 metadata["namespace"], metadata["name"], change, uid=_uid(pod)
             )
-            if answer is not None and resizing.change(resizing.in_spec(answer), wanted):
+            if answer is not None and resizing.change(answer, wanted):
                 message = "the API server keeps other amounts"
         except errors.Denied as error:
             message = str(error)[:_MESSAGE_CHARACTERS]
@@ -127,7 +127,9 @@ class Resizes:
     def _is_late(self, pod: Object, candidate: selection.Candidate) -> bool:
         if injector.is_of_resources(pod, sidecar=self._sidecar, candidate=candidate):
             return False  # as it was made, whatever an admission plugin has made of it since
-        return resizing.differs(resizing.seen(pod), self._wanted(pod, candidate))
+        wanted = self._wanted(pod, candidate)
+        # A change that kubelet has put off holds room on the node although nothing is to change.
+        return resizing.differs(resizing.seen(pod), wanted) or bool(resizing.change(pod, wanted))
 
     def _wanted(self, pod: Object, candidate: selection.Candidate) -> Object:
         return injector.wanted_resources(pod, sidecar=self._sidecar, candidate=candidate)

@@ -7,9 +7,9 @@ from typing import Final
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.workqueue import WorkQueue
 
-MOST_A_SECOND: Final = 10.0
-"""Policies queued per second by the resync alone. Above 300 at the chart's 30 s a round takes
-longer, so that requests to the API server without a change stay bounded."""
+MOST_A_SECOND: Final = 5.0
+"""Policies queued per second by the resync alone. Above 150 at the chart's 30 s a round takes
+longer, so that the work without a change stays bounded, however many policies there are."""
 
 
 def run(
@@ -33,5 +33,5 @@ def spread(
     """Add the policies evenly over the coming period; its length in seconds."""
     period_seconds = max(resync_seconds, len(policies) / MOST_A_SECOND)
     for number, policy in enumerate(policies):
-        queue.add(policy, after_seconds=period_seconds * number / len(policies))
+        queue.add(policy, after_seconds=period_seconds * number / len(policies), of_round=True)
     return period_seconds

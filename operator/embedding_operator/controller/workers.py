@@ -66,7 +66,6 @@ class Workers:
     def start(self) -> None:
         """Reconcile everything and resync, once the informers are synced."""
         for part in self._parts:
-            part.queue.open()
             threading.Thread(target=self._run, args=(part,), name="resync", daemon=True).start()
 
     def end(self, *, within_seconds: float) -> bool:
@@ -87,9 +86,10 @@ class Workers:
         with self._lock:
             if self._stopping.is_set():
                 return
-            # Changes before this replica had the Lease were dropped.
+            part.queue.open()
+            # Changes before were dropped, and are in the stores by now.
             listed = part.keys()
             for key in listed:
-                part.queue.add(key)
+                part.queue.add(key, of_round=True)
             self._started += workqueue.work(part.queue, part.do, workers=self._workers)
         resync.run(part.queue, part.keys, self._resync_seconds, self._stopping)

@@ -343,6 +343,7 @@ class Caches:
                     self._relist, source.kind, store, self._pages(source, trim), scope=scope
                 ),
                 told=store.told,
+                changes=store.changes,
             )
             for source, trim, store in filled
             if scope is None or source.kind.namespaced
@@ -368,6 +369,7 @@ class Caches:
         scope: str | None,
         relist: Callable[[Callable[[], None]], str],
         told: Callable[[str, msgspec.Raw], None],
+        changes: Callable[[], int] = lambda: 0,
     ) -> Reflector:
         first = sources.NAMESPACES if scope is None else sources.POLICIES
         return Reflector(
@@ -380,6 +382,7 @@ class Caches:
             told=told,
             skipped=self._counted(source.kind),
             lock=self._lock,
+            changes=changes,
             deaf=self._falls_deaf,
         )
 

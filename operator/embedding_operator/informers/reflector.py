@@ -20,10 +20,11 @@ SERVER_SECONDS: Final = 300
 """The requested duration of a stream."""
 SILENT_SECONDS: Final = 75.0
 """A stream without a line for so long is ended, and the kind is listed again. The heartbeat is the
-API server's: a bookmark a minute, also of a kind that does not change."""
+API server's: a bookmark a minute, which not each API server sends of a kind that does not change.
+"""
 SILENT_STREAMS: Final = 2
-"""After so many silent streams in a row the process ends, if the kind was heard before: what the
-process has at fault may not outlive it. A kind never heard may be one without bookmarks."""
+"""After so many silent streams in a row that missed a change the process ends: what it has at fault
+may not outlive it."""
 DEAF_SECONDS: Final = 2 * SERVER_SECONDS + 60
 """The longest time between two moves of a reflector: a page of a list, a line, or the end of a
 stream. One that has not moved for longer is stuck."""
@@ -57,8 +58,9 @@ class Reflector:
 
     `opening` is called before each stream. `relist` reads all objects, calls its argument after
     each page, and returns the version of the list. `told` gets the events after it. `skipped`
-    counts events that were too large or could not be decoded. `deaf` gets the name when its streams
-    have become silent, one after the other.
+    counts events that were too large or could not be decoded. `changes` counts what lists and
+    streams have brought. `deaf` gets the name when its streams have been silent, one after the
+    other, about changes that the lists after them brought.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Reflector:
         lock: FifoLock,
         most_bytes: int = pages.MOST_BYTES,
         opening: Callable[[], None] | None = None,
+        changes: Callable[[], int] = lambda: 0,
         deaf: Callable[[str], None] = lambda _: None,
         namespace: str | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -81,6 +84,7 @@ class Reflector:
         self._source = source
         self._stream = stream
         self._opening = opening
+        self._changes = changes
         self._deaf = deaf
         self._relist = relist
         self._told = told
@@ -90,8 +94,8 @@ class Reflector:
         self._clock = clock
         self._moved = clock()
         self._heard_at = clock()
-        self._has_heard = False
         self._silent_streams = 0
+        self._changes_at_silence: int | None = None
         self._version = ""
         self._has_skipped = False
         self._failures = 0
@@ -122,7 +126,7 @@ class Reflector:
         return since is None or self._clock() - since < UNHEARD_SECONDS
 
     def silent_seconds(self) -> float:
-        """The time since the last line of a stream, or since the start."""
+        """The time since the last line, or since a list showed that none was due."""
         return self._clock() - self._heard_at
 
     def step(self) -> float:
@@ -134,6 +138,7 @@ class Reflector:
             if not self._version:
                 self._has_skipped = False
                 self._version = self._relist(self.rest)
+                self._judge_silence()
             self._hear()
         except errors.OperatorError as error:
             # Only without an answer can the watch go on from its version.
@@ -157,15 +162,25 @@ class Reflector:
         return self._backoff(started, "")
 
     def _hear(self) -> None:
-        """Watch one stream to its end, and count it if it has become silent."""
+        """Watch one stream to its end, and note if it has become silent."""
         try:
             self._watch()
         except errors.Unavailable as error:
             if error.reason == STREAM_TIMED_OUT:
-                self._silent_streams += 1
-                if self._has_heard and self._silent_streams >= SILENT_STREAMS:
-                    self._deaf(self.name)
+                self._changes_at_silence = self._changes()
             raise
+
+    def _judge_silence(self) -> None:
+        """Count the silent stream before this list, if there was something to say."""
+        before, self._changes_at_silence = self._changes_at_silence, None
+        if before is None:
+            return
+        if self._changes() == before:
+            self._heard_at = self._clock()  # there was nothing to say
+            return
+        self._silent_streams += 1
+        if self._silent_streams >= SILENT_STREAMS:
+            self._deaf(self.name)
 
     def _fails(self) -> None:
         if self._failing_since is None:
@@ -208,7 +223,7 @@ class Reflector:
     def _read(self, found: Iterable[bytearray | None]) -> None:
         for line in found:
             self._moved = self._heard_at = self._clock()
-            self._has_heard, self._silent_streams = True, 0
+            self._silent_streams = 0
             if line is None:
                 self._skip()
                 continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from embedding_contract import names
 from embedding_operator.informers.kept import Kept
@@ -9,6 +10,9 @@ from embedding_operator.informers.pods import Pods
 from embedding_operator.informers.store import Store
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.queues.workqueue import WorkQueue
+
+UNCOVERED_SECONDS: Final = 5.0
+"""The pods of a rollout that come or go in this time cost one reconcile a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +161,15 @@ class Routes:
                 self._indexes.add(ObjectKey(seen.namespace, it.index))
 
     def pod_changed(self, before: Kept | None, after: Kept | None) -> None:
-        """Queue the policy and the index of a pod."""
+        """Queue the policy and the index of a pod.
+
+        A pod without a sidecar that comes or goes may be one that a policy misses.
+        """
+        if before is None or after is None:
+            seen = after or before
+            if seen is not None and not seen.policy and not seen.index:
+                for policy in self._stores.policies.of(seen.namespace):
+                    self._policies.add(policy.key, after_seconds=UNCOVERED_SECONDS)
         for seen in (before, after):
             if seen is not None and seen.policy:
                 self._policies.add(ObjectKey(seen.namespace, seen.policy))

@@ -38,8 +38,13 @@ class Store:
         self._kept: dict[str, dict[str, Kept]] = {}
         self._unlisted = set(scopes)
         self._listed = threading.Event()
+        self._changes = 0
 
     # --- read
+
+    def changes(self) -> int:
+        """The number of changes that lists and watches have brought so far."""
+        return self._changes
 
     @property
     def synced(self) -> bool:
@@ -133,7 +138,7 @@ class Store:
                 return
             of_space[kept.name] = kept
         if before is None or before.about != kept.about:
-            self._changed(before, kept)
+            self._tell(before, kept)
 
     def _remove(self, key: ObjectKey) -> None:
         namespace, name = key
@@ -142,7 +147,12 @@ class Store:
             if not self._kept.get(namespace):
                 self._kept.pop(namespace, None)
         if before is not None:
-            self._changed(before, None)
+            self._tell(before, None)
+
+    def _tell(self, before: Kept | None, after: Kept | None) -> None:
+        with self._lock:
+            self._changes += 1
+        self._changed(before, after)
 
 
 def _is_older(kept: Kept, before: Kept) -> bool:

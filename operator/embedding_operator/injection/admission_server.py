@@ -348,7 +348,12 @@ async def _accept(listener: socket.socket) -> tuple[socket.socket, tuple[str, in
 
 
 def _has_arrived(accepted: socket.socket) -> bool:
-    """True when bytes, or an end, can be read that the event loop has not read yet."""
+    """True when bytes, or an end, can be read that the event loop has not read yet.
+
+    Also of a socket that asyncio has closed, after a reset: its task ends some iterations later.
+    """
+    if accepted.fileno() < 0:
+        return True
     asked = select.poll()
     asked.register(accepted, select.POLLIN)
     return bool(asked.poll(0))

@@ -71,13 +71,14 @@ def differs(found: Object, desired: Object) -> bool:
     return any(_other_amounts(found, desired).values())
 
 
-def change(found: Object, desired: Object) -> dict[str, dict[str, Any]]:
-    """The amounts of cpu and memory to change in a running pod; empty for none.
+def change(pod: Object, desired: Object) -> dict[str, dict[str, Any]]:
+    """The amounts of cpu and memory to change in the spec of a running pod; empty for none.
 
-    A sidecar sizes its work by the memory limit that it starts with, so a lower one is left out.
+    A sidecar sizes its work by the memory limit that it starts with, so one that is lower than what
+    kubelet reports is left out; a higher one that kubelet has only been asked for is taken back.
     """
-    made = _other_amounts(found, desired)
-    have, limit = _amounts(found).get(_MEMORY_LIMIT), made["limits"].get("memory")
+    made = _other_amounts(in_spec(pod), desired)
+    have, limit = _amounts(seen(pod)).get(_MEMORY_LIMIT), made["limits"].get("memory")
     if have is not None and limit is not None and quantities.amount(limit) < have:
         for amounts in made.values():
             amounts.pop("memory", None)

@@ -2,9 +2,9 @@
 
 The replica that holds the Lease writes the Secret and the configuration; the others read the
 Secret, and make it where there is none: the holder may have values that need no webhook, and waits
-for these replicas to be ready. All three are checked at the start, every minute and when a
-certificate is due: an upgrade of the chart may remove the caBundle, and an API server that cannot
-call the webhook creates pods without sidecars.
+for these replicas to be ready. All three are checked at the start, every minute, when a certificate
+is due and when this replica gets the Lease: an upgrade of the chart may remove the caBundle, and an
+API server that cannot call the webhook creates pods without sidecars.
 
 The caBundle has the former authority beside the new one, and a certificate of a new authority is
 served only once the API server has been told of that authority: replicas change at different times.
@@ -83,6 +83,7 @@ class WebhookCA:
         self._clock = clock
         self._checked_at: datetime | None = None
         self._due_at: datetime | None = None
+        self._could_write = False
         self._owner: dict[str, Any] | None = None
 
     def check(self) -> None:
@@ -93,7 +94,7 @@ class WebhookCA:
                 authority just now.
         """
         self._checked_at = self._clock()
-        may_write = self._may_write()
+        may_write = self._could_write = self._may_write()
         bundle = (None if may_write else self._stored()) or self._bundle()
         if not self._place.file.exists():
             self._write(bundle)  # nothing better can be served
@@ -104,7 +105,7 @@ class WebhookCA:
         self._due_at = certificates.due_at(bundle)
 
     def run(self, stopping: threading.Event) -> None:
-        """Check every minute until stopped, and sooner after a failure.
+        """Check every minute until stopped, and sooner after a failure or with the Lease.
 
         Helm creates the webhook configuration after the Deployment.
         """
@@ -124,13 +125,17 @@ class WebhookCA:
             self._wait(stopping, RETRY_SECONDS if said else CHECK_SECONDS)
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
-        """Wait until stopped, or for so long, or until a certificate is due."""
+        """Wait until stopped, or for so long, or until a certificate is due or the Lease is got."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0 and not stopping.wait(
             min(left, LOOK_SECONDS)
         ):
-            if self._falls_due():
+            if self._falls_due() or self._gets_lease():
                 return
+
+    def _gets_lease(self) -> bool:
+        """True if this replica may write and could not at the last check."""
+        return self._may_write() and not self._could_write
 
     def _falls_due(self) -> bool:
         """True if a certificate is due that was not when the last check began."""

@@ -1,9 +1,10 @@
 """Apply an owned object where it differs from the desired one; leave foreign objects alone."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from embedding_contract import names
 from embedding_operator import errors
@@ -16,6 +17,7 @@ from embedding_operator.kube.ownership import Owner
 
 DEFAULTED: Final = frozenset({"Deployment", "Service", "CronJob"})
 """Kinds with lists of objects in which the API server sets defaults."""
+_GOING: Final = "{} is being deleted, and is made anew once its finalizers are gone"
 QUANTITIES: Final = frozenset({"cpu", "memory"})
 
 
@@ -33,33 +35,51 @@ class ObjectApplier:
     def ensure(
         self, owner: Owner, desired: Object, *, live: Object | None
     ) -> tuple[Object | None, Problem | None]:
-        """Apply `desired` if `live`, as read, differs; the object afterwards, or the problem."""
+        """Apply `desired` if `live`, as read, differs; the object afterwards, or the problem.
+
+        Raises:
+            errors.Conflict: `live` is None, and there is one of ours that no watch has shown.
+        """
         name = desired["metadata"]["name"]
         if live is not None and not ownership.is_ours(live, owner):
-            message = (
-                f"{desired['kind']} {name} belongs to {ownership.owner_of(live)};"
-                " the operator does not change it"
-            )
-            return None, Problem("ForeignObject", message)
+            return None, _foreign(live)
         applied = self._applied.setdefault(_key(owner), {})
-        digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(msgspec.json.encode(desired, order="deterministic")).hexdigest()
         if live is None or not _is_as_desired(live, desired):
-            if applied.get((desired["kind"], name)) == digest:
-                self._drifted(desired["kind"])
+            has_drifted = applied.get((desired["kind"], name)) == digest
             try:
-                live = self._write(desired)
+                live = self._write(desired, is_new=live is None)
+            except errors.Conflict:
+                hidden = self._reads.reveal(*_place(desired))
+                if hidden is None:
+                    raise
+                if not ownership.is_ours(hidden, owner):
+                    return None, _foreign(hidden)
+                if hidden["metadata"].get("deletionTimestamp"):
+                    return None, Problem("Refused", _GOING.format(name))
+                raise  # what is to be written may depend on it
             except errors.Denied as error:
                 # One object that the API server refuses must not block the others, or the status.
                 return None, Problem(error.reason, str(error))
+            if has_drifted:
+                self._drifted(desired["kind"])
         applied[desired["kind"], name] = digest
         return live, None
 
     def ensure_read(self, owner: Owner, desired: Object) -> tuple[Object | None, Problem | None]:
         """Read the object, and ensure it."""
-        return self.ensure(owner, desired, live=self._reads.get(*_place(desired)))
+        live = self._reads.get_ours(*_place(desired))
+        try:
+            return self.ensure(owner, desired, live=live)
+        except errors.Conflict:
+            if live is not None:
+                raise
+            # Now it is read. A reconcile that ended for each hidden object would be overtaken by
+            # the rounds, which have the next one begin with none revealed.
+            return self.ensure(owner, desired, live=self._reads.get_ours(*_place(desired)))
 
-    def _write(self, desired: Object) -> Object:
-        live = self._objects.apply(desired)
+    def _write(self, desired: Object, *, is_new: bool) -> Object:
+        live = self._objects.apply(desired, is_new=is_new)
         foreign = sorted((live.get("data") or {}).keys() - desired.get("data", {}).keys())
         if foreign and "data" in desired:
             live = self._objects.remove_keys(desired, foreign)
@@ -77,6 +97,14 @@ class ObjectApplier:
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})
         applied.pop((unwanted["kind"], unwanted["metadata"]["name"]), None)
+
+
+def _foreign(live: Object) -> Problem:
+    message = (
+        f"{live['kind']} {live['metadata']['name']} belongs to {ownership.owner_of(live)};"
+        " the operator does not change it"
+    )
+    return Problem("ForeignObject", message)
 
 
 def _place(found: Object) -> tuple[kinds.Kind, str, str]:

@@ -1,19 +1,19 @@
 """The Kubernetes client: calls to the API server."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
-import kubernetes
+import msgspec
 import urllib3
 
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.kube import api_errors, bodies, deadline, fence, kinds
 from embedding_operator.kube.kinds import Object
+from embedding_operator.kube.transport import Transport
 
 TIMEOUT_SECONDS: Final = (2.0, 10.0)  # to connect, for the whole call
 PAGE: Final = 500
@@ -24,6 +24,8 @@ _MERGE: Final = "application/merge-patch+json"
 _STRATEGIC: Final = "application/strategic-merge-patch+json"  # finds a container by its name
 _APPLY: Final = "application/apply-patch+yaml"  # JSON is YAML
 PROMETHEUSES_READ: Final = 100
+_NO_LONGER: Final = "1"
+"""A resourceVersion that no object has: etcd's revision before its first write."""
 _ACCOUNT_PARTS: Final = 4  # system:serviceaccount:NAMESPACE:NAME
 
 
@@ -34,13 +36,7 @@ class KubeClient:
     """
 
     def __init__(self, client: Any, *, check: fence.Check | None = None) -> None:
-        # By default urllib3 makes each call up to four times, and sleeps for a Retry-After. Here
-        # a call has one time-out, and the queue retries.
-        client.configuration.retries = False
-        client.rest_client = kubernetes.client.rest.RESTClientObject(client.configuration)
-        if check is not None:
-            fence.put_before(client.rest_client.pool_manager, check)
-        self._client = client
+        self._transport = Transport(client, check=check)
         self._served: dict[kinds.Kind, tuple[float, bool]] = {}
         self._version: tuple[float, tuple[int, int]] | None = None
         self._written: dict[tuple[str, str | None, str], str] = {}
@@ -75,10 +71,18 @@ class KubeClient:
         _, page = self._call("GET", kinds.NAMESPACE.path(None), query=query)
         return next((dict(it["metadata"].get("labels") or {}) for it in page.get("items", ())), {})
 
-    def apply(self, desired: Object, *, manager: str = names.FIELD_MANAGER) -> Object:
-        """Server-side apply; the object afterwards."""
+    def apply(
+        self, desired: Object, *, is_new: bool = False, manager: str = names.FIELD_MANAGER
+    ) -> Object:
+        """Server-side apply; the object afterwards.
+
+        With `is_new` nothing is changed where there is one of the name already: errors.Conflict.
+        """
         kind, namespace, name = _address(desired)
-        query = [("fieldManager", manager), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "false" if is_new else "true")]
+        if is_new:
+            metadata = {**desired["metadata"], "resourceVersion": _NO_LONGER}
+            desired = {**desired, "metadata": metadata}
         return self._wrote(
             self._found(
                 self._call(
@@ -219,11 +223,12 @@ class KubeClient:
         bodies.STREAM_TIMED_OUT: no byte came for `read_seconds`.
         """
         path = kind.path(namespace)
-        serialized = self._serialized("GET", path, query=query, accept=accept)
-        timeout = (TIMEOUT_SECONDS[0], read_seconds)
+        timeout_seconds = (TIMEOUT_SECONDS[0], read_seconds)
         try:
-            answer = self._client.call_api(*serialized, _request_timeout=timeout).response
-        except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException) as error:
+            answer = self._transport.send(
+                "GET", path, query=query, accept=accept, timeout_seconds=timeout_seconds
+            )
+        except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         try:
             if answer.status != HTTPStatus.OK:
@@ -277,15 +282,20 @@ class KubeClient:
                 longer than 10 s.
         """
         asked = f"{kind.path(namespace, name, 'proxy')}{path}"
-        serialized = self._serialized("GET", asked, query=list(query.items()), accept="*/*")
         deadline = time.monotonic() + PROXIED_SECONDS
         body = b""
         try:
-            answer = self._client.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
-            for chunk in answer.response.stream(bodies.PIECE_BYTES, decode_content=True):
+            answer = self._transport.send(
+                "GET",
+                asked,
+                query=list(query.items()),
+                accept="*/*",
+                timeout_seconds=TIMEOUT_SECONDS,
+            )
+            for chunk in answer.stream(bodies.PIECE_BYTES, decode_content=True):
                 body += chunk
                 if len(body) > PROXIED_BYTES or time.monotonic() > deadline:
-                    answer.response.close()
+                    answer.close()
                     raise errors.Unavailable(f"GET {asked}: the answer is too long or too slow")
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
@@ -329,43 +339,26 @@ class KubeClient:
         content: str = "application/json",
     ) -> tuple[int, Object]:
         """Status and body of an answer that is 2xx or 404."""
-        serialized = self._serialized(
-            method, path, query=query or [], accept="application/json", content=content, body=body
-        )
         connect_seconds, call_seconds = map(deadline.bounded, TIMEOUT_SECONDS)
         ends_at = time.monotonic() + call_seconds
         try:
-            response = self._client.call_api(
-                *serialized, _request_timeout=(connect_seconds, call_seconds)
+            response = self._transport.send(
+                method,
+                path,
+                query=query or (),
+                accept="application/json",
+                content=content,
+                body=body,
+                timeout_seconds=(connect_seconds, call_seconds),
             )
-            raw = bodies.whole(response.response, ends_at=ends_at)
+            raw = bodies.whole(response, ends_at=ends_at)
         except urllib3.exceptions.HTTPError as error:
             raise api_errors.away(error) from error
         if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return response.status, json.loads(raw)
+            return response.status, msgspec.json.decode(raw)
         if response.status == HTTPStatus.NOT_FOUND:
             return response.status, {}
         raise api_errors.of(response.status, raw, response.headers, f"{method} {path}")
-
-    def _serialized(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: list[tuple[str, str]],
-        accept: str,
-        content: str | None = None,
-        body: Object | None = None,
-    ) -> Any:
-        headers = {"Accept": accept} | ({} if content is None else {"Content-Type": content})
-        return self._client.param_serialize(
-            method,
-            path,
-            query_params=query,
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
 
 
 def _address(desired: Object) -> tuple[kinds.Kind, str | None, str]:

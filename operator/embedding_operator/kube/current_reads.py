@@ -60,6 +60,8 @@ class CurrentReads:
         self._changes: Final = changes or Unwatched()
         self._remembered: dict[Place, _Remembered] = {}
         self._of_last_round: dict[Place, _Remembered] = {}
+        self._hidden: set[Place] = set()
+        """Objects that a watch of ours does not show, though they are there."""
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """The object as it is now, as far as its watch tells; None where there is none.
@@ -83,6 +85,28 @@ class CurrentReads:
         self._remember(place, token, live)
         return live
 
+    def get_ours(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """An object of ours; None, without a read, where their watch shows none of this name.
+
+        An object of somebody else may have the name: a write finds it, and then calls `reveal`.
+        """
+        place = kind, namespace, name
+        is_hidden = place in self._hidden
+        if not is_hidden and self._known(place) is None and self._changes.shows_none(*place):
+            return None
+        return self.get(*place)
+
+    def reveal(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Read an object of which the watch shows none now, and with each `get_ours` from now on.
+
+        Raises:
+            errors.OperatorError: the API server does not answer, or refuses.
+        """
+        place = kind, namespace, name
+        self._hidden.add(place)
+        self._forget(place)
+        return self._get(*place)
+
     def get_unwanted(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """An object of ours that is to go: read now, or not at all where the watch shows none."""
         place = kind, namespace, name
@@ -97,11 +121,13 @@ class CurrentReads:
         kind, metadata = kinds.KINDS[answer["kind"]], answer["metadata"]
         if kind in kinds.ECHOING:
             place = kind, metadata["namespace"], metadata["name"]
+            self._hidden.discard(place)
             self._remember(place, metadata["resourceVersion"], answer)
 
     def next_round(self) -> None:
         """Forget what was not read since the call before the last."""
         self._of_last_round, self._remembered = self._remembered, {}
+        self._hidden.clear()
 
     def _remember(self, place: Place, token: object, found: Object | None) -> None:
         body = msgspec.json.encode(found)

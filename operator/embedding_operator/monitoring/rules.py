@@ -5,7 +5,6 @@ Formats: GET /api/v1/rules, /api/v1/query and /api/v1/status/runtimeinfo of Prom
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -228,7 +227,7 @@ def _fingerprint(rules: Sequence[_Rule], label_names: frozenset[str]) -> str:
 
 
 def _digest(told: object) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(told, order="deterministic")).hexdigest()
 
 
 def _is_of(file: str, group: Group) -> bool:

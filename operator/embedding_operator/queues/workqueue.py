@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 _FIRST_BACKOFF_SECONDS: Final = 1.0
 _LAST_BACKOFF_SECONDS: Final = 60.0
 _OUTDATED_KEPT: Final = 64
+_ROUND_SHARE: Final = 5
+"""One key in so many is taken of a round first, so that changes never keep a round waiting."""
 
 K = TypeVar("K", bound=Namespaced)
 
@@ -29,8 +31,11 @@ class WorkQueue(Generic[K]):
     """Keys that wait for work; safe to use from any thread.
 
     Due keys are taken round robin over namespaces, and workers have at most `most_of_one` keys of a
-    namespace at the same time, so that no namespace delays others. Before `open`, a queue made with
-    `is_open` false drops what is added: without workers it would keep each key for ever.
+    namespace at the same time, so that no namespace delays others. Keys that have changed come
+    before those that only time has added: a round, which takes all in turn, or `do` of `work`.
+
+    Before `open`, a queue made with `is_open` false drops what is added: without workers it would
+    keep each key for ever.
     """
 
     def __init__(
@@ -48,6 +53,10 @@ class WorkQueue(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._ready: FairQueue[K] = FairQueue()
+        self._ready_of_round: FairQueue[K] = FairQueue()
+        self._of_round: set[K] = set()
+        """Waiting keys that nothing but time has added."""
+        self._taken = 0
         self._working: dict[K, float] = {}
         """The start of the work on each key."""
         self._working_for: Counter[str] = Counter()
@@ -58,11 +67,15 @@ class WorkQueue(Generic[K]):
         """The last end of work, or the first call of `take`; None before that."""
         self._closed = False
 
-    def add(self, key: K, *, after_seconds: float = 0) -> None:
+    def add(self, key: K, *, after_seconds: float = 0, of_round: bool = False) -> None:
         """Add a key; the earliest of its due times counts."""
         with self._changed:
             if not self._is_open:
                 return
+            if not of_round:
+                self._prefer(key)
+            elif key not in self._due:
+                self._of_round.add(key)
             due = self._clock() + after_seconds
             if due < self._due.get(key, float("inf")):
                 self._due[key] = due
@@ -82,9 +95,10 @@ class WorkQueue(Generic[K]):
                 self._finished_at = self._clock()
             while not self._closed:
                 wait_seconds = self._gather_due()
-                key = self._ready.pop(self._may)
+                key = self._pop()
                 if key is not None:
                     del self._due[key]
+                    self._of_round.discard(key)
                     self._gathered.discard(key)
                     self._working[key] = self._clock()
                     self._working_for[key.namespace] += 1
@@ -147,7 +161,28 @@ class WorkQueue(Generic[K]):
         if not self._working_for[key.namespace]:
             del self._working_for[key.namespace]
         if key in self._gathered:
-            self._ready.push(key)
+            self._push(key)
+
+    def _prefer(self, key: K) -> None:
+        """Take a key before those of a round, if one had added it."""
+        if key in self._of_round:
+            self._of_round.discard(key)
+            if key in self._gathered and key not in self._working:
+                self._ready_of_round.discard(key)
+                self._ready.push(key)
+
+    def _push(self, key: K) -> None:
+        (self._ready_of_round if key in self._of_round else self._ready).push(key)
+
+    def _pop(self) -> K | None:
+        first, second = self._ready, self._ready_of_round
+        if (self._taken + 1) % _ROUND_SHARE == 0:
+            first, second = second, first
+        key = first.pop(self._may)
+        if key is None:
+            key = second.pop(self._may)
+        self._taken += key is not None
+        return key
 
     def _drop_outdated(self) -> None:
         """Drop replaced entries, which would stay until they are due, perhaps for a day."""
@@ -166,7 +201,7 @@ class WorkQueue(Generic[K]):
             if not is_outdated:
                 self._gathered.add(key)
                 if key not in self._working:
-                    self._ready.push(key)
+                    self._push(key)
         return None
 
 
@@ -194,7 +229,7 @@ def work(
                 _LOG.exception("%s of %s failed", name, key)
             queue.done(key, failed=failed, least_seconds=least_seconds)
             if again is not None:
-                queue.add(key, after_seconds=again)
+                queue.add(key, after_seconds=again, of_round=True)  # nothing of it has changed
 
     threads = [
         threading.Thread(target=loop, name=f"{name}-{number}", daemon=True)

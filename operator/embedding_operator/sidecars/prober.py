@@ -69,8 +69,8 @@ class Prober:
 
     def watch(self, policy: ObjectKey, target: Target) -> None:
         """Set all pods of a policy with a running sidecar, and what they should have in force."""
-        self._watchlist.watch(policy, target)
-        self._look_at_once()
+        if self._watchlist.watch(policy, target):
+            self._look_at_once()
 
     def seen(self, policy: ObjectKey) -> Seen:
         """The last answers of a policy's sidecars; sends no request."""

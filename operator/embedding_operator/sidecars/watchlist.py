@@ -101,8 +101,11 @@ class Watchlist:
 
     # --- for reconciles
 
-    def watch(self, policy: ObjectKey, target: Target) -> None:
-        """Set all pods of a policy with a running sidecar, and what they should have in force."""
+    def watch(self, policy: ObjectKey, target: Target) -> bool:
+        """Set all pods of a policy with a running sidecar, and what they should have in force.
+
+        True if some of them are to be asked sooner than before.
+        """
         with self._lock:
             known = self._policies.get(policy)
             if known is None or known.uid != target.policy_uid:
@@ -113,8 +116,11 @@ class Watchlist:
             pods = {pod.uid: pod for pod in target.pods}
             for uid in known.pods.keys() - pods.keys():
                 self._drop(policy, known.pods.pop(uid))
-            for uid, pod in pods.items():
+            asked = [
                 self._watch_pod(policy, known, known.pods.get(uid), pod=pod, is_other=is_other)
+                for uid, pod in pods.items()
+            ]
+            return any(asked)
 
     def seen(self, policy: ObjectKey) -> Seen:
         """The last answers of a policy's sidecars."""
@@ -227,13 +233,14 @@ class Watchlist:
         *,
         pod: Pod,
         is_other: bool,
-    ) -> None:
+    ) -> bool:
+        """Watch a pod; True if it is to be asked anew."""
         now = self._clock()
         if watched is None:
             watched = known.pods[pod.uid] = _Watched(pod, since=now)
             self._pods += 1
         elif not is_other and watched.pod == pod:
-            return
+            return False
         is_restarted = watched.pod != pod
         watched.pod = pod
         watched.revision = next(self._revisions)
@@ -242,7 +249,7 @@ class Watchlist:
         if known.wanted is None:
             watched.outcome = None
             self._schedule.drop(item)
-            return
+            return False
         answered = isinstance(watched.outcome, InForce)
         if is_other:
             watched.since = now
@@ -250,6 +257,7 @@ class Watchlist:
                 self._nudges.behind(pod, known.wanted.content)
         wait_seconds = pace.FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
         self._schedule.put(item, due=now + wait_seconds, rank=watched.rank)
+        return True
 
     def _drop(self, policy: ObjectKey, watched: _Watched) -> None:
         self._pods -= 1

@@ -15,17 +15,35 @@ def _all_of(network):
     return [ipaddress.ip_network(n) for n in (network.cable, network.pods, network.services)]
 
 
-def test_no_two_slots_overlap():
-    every = [n for slot in networks.SLOTS for n in _all_of(networks.Network(slot))]
+@pytest.mark.parametrize(("version", "length"), [(4, 24), (6, 112)])
+def test_no_two_slots_overlap(version, length):
+    every = [n for slot in networks.SLOTS for n in _all_of(networks.Network(slot, version))]
     assert len(set(every)) == len(every) == 3 * len(networks.SLOTS)
-    assert {n.prefixlen for n in every} == {24}
+    assert {(n.version, n.prefixlen) for n in every} == {(version, length)}
 
 
-def test_addresses_lie_in_their_networks():
-    network = networks.Network(7)
+@pytest.mark.parametrize("version", [4, 6])
+def test_addresses_lie_in_their_networks(version):
+    network = networks.Network(7, version)
     for address in (network.host, network.node):
         assert ipaddress.ip_address(address) in ipaddress.ip_network(network.cable)
-    assert ipaddress.ip_address(network.dns) in ipaddress.ip_network(network.services)
+    for address in (network.api_service, network.dns):
+        assert ipaddress.ip_address(address) in ipaddress.ip_network(network.services)
+
+
+def test_addresses_of_ipv4_and_ipv6_are_told():
+    one, other = networks.Network(7), networks.Network(7, 6)
+    assert (one.host, one.dns, one.everywhere) == ("10.250.7.1", "10.97.7.10", "0.0.0.0/0")
+    assert (other.host, other.dns, other.everywhere) == (
+        "fd00:10:250:7::1",
+        "fd00:10:97:7::a",
+        "::/0",
+    )
+
+
+def test_address_stands_in_url_as_its_version_is_written():
+    written = [networks.in_url(it) for it in ("10.250.7.1", "fd00:10:250:7::1", "localhost")]
+    assert written == ["10.250.7.1", "[fd00:10:250:7::1]", "localhost"]
 
 
 def test_link_has_name_that_linux_takes():
@@ -43,8 +61,14 @@ def test_slot_whose_network_host_routes_is_passed_over():
     assert networks.first_free_slot([], ["10.250.0.0/23", "10.97.2.77/32"]) == 3
 
 
-def test_wide_route_is_overruled():
-    assert networks.first_free_slot([], ["10.0.0.0/8"]) == 0
+def test_slot_whose_ipv6_network_host_routes_is_passed_over():
+    routed = ["fd00:10:250::/64", "fd00:10:97:1::4/128"]
+    assert networks.first_free_slot([], routed, version=6) == 2
+
+
+@pytest.mark.parametrize(("version", "wide"), [(4, "10.0.0.0/8"), (6, "fd00::/8")])
+def test_wide_route_is_overruled(version, wide):
+    assert networks.first_free_slot([], [wide], version=version) == 0
 
 
 def test_host_that_uses_all_of_it_has_no_slot():

@@ -25,12 +25,17 @@ def _record(**changes):
     return dataclasses.replace(whole, **changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"owner": None}, {"slot": None}])
+@pytest.mark.parametrize("changes", [{}, {"owner": None}, {"slot": None}, {"form": "node-ipv6"}])
 def test_record_is_read_as_it_was_written(changes):
     record = _record(**changes)
     record.save()
     assert records.load("one") == record
     assert records.all_records() == [record]
+
+
+def test_addresses_are_of_version_that_form_says():
+    made = {it: _record(form=it).network for it in records.NODE_FORMS}
+    assert {form: it and it.version for form, it in made.items()} == {"node": 4, "node-ipv6": 6}
 
 
 def test_folder_of_cluster_is_closed_to_other_users():

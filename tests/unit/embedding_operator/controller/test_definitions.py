@@ -155,3 +155,29 @@ def test_api_server_that_is_away_ends_nothing(monkeypatch, caplog):
     stopping.set()
     running.join(10)
     assert caplog.text.count("the definitions cannot be read: away") == 1
+
+
+def test_definition_is_compared_again_only_when_it_has_changed():
+    server, lacked = Server(), list[str]()
+    for live in server.live.values():
+        live["metadata"]["resourceVersion"] = "1"
+    found = made(server, lacks=lambda name, _: lacked.append(name))
+    found.check()
+    found.check()
+    assert sorted(lacked) == sorted(server.live)
+    server.policies["metadata"]["resourceVersion"] = "2"
+    found.check()
+    assert lacked[len(server.live) :] == [f"{names.PLURAL}.{names.GROUP}"]
+
+
+def test_definition_whose_comparison_failed_is_compared_again(monkeypatch):
+    server, counted = Server(), []
+    for live in server.live.values():
+        live.setdefault("metadata", {})["resourceVersion"] = "1"
+    checked = made(server, lacks=lambda name, count: counted.append(name))
+    with monkeypatch.context() as broken:
+        broken.setattr(definitions, "missing", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            checked.check()
+    checked.check()
+    assert len(counted) == len(server.live)

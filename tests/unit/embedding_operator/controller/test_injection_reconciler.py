@@ -59,7 +59,7 @@ class Objects(KubeClient):
         self.refuses: errors.OperatorError | None = None
         self.serves_it = True
 
-    def apply(self, desired, *, manager=names.FIELD_MANAGER):
+    def apply(self, desired, *, is_new=False, manager=names.FIELD_MANAGER):
         if self.refuses is not None:
             raise self.refuses
         metadata = {**desired["metadata"], "uid": "u", "resourceVersion": "1"}

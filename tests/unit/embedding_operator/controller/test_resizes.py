@@ -141,6 +141,26 @@ def test_words_of_kubelet_are_passed_on(reason):
     assert f"a ({reason}: no room)" in found.problem.message
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("128Mi", {"requests": SMALL["requests"], "limits": {"memory": "128Mi"}}),
+        ("120Mi", {"requests": {"cpu": "25m"}}),  # lower than what the sidecar started with
+    ],
+)
+def test_change_that_kubelet_put_off_is_taken_back_with_policy(limit, expected):
+    """Else the scheduler keeps room for it, and new pods find none."""
+    run = Run()
+    asked = pod()
+    asked["spec"]["initContainers"][0]["resources"] = LARGE
+    asked["metadata"]["generation"] = 2
+    run(
+        seen(asked, SMALL, **CANNOT["ResizeDeferred"]),
+        resources={**SMALL, "limits": {"memory": limit}},
+    )
+    assert run.server.asked == [("a", "uid-a", expected)]
+
+
 def test_guaranteed_pod_keeps_its_class():
     run = Run()
     fixed = pod(app={"requests": FIXED, "limits": FIXED})

@@ -9,12 +9,18 @@ import pytest
 from embedding_contract import names
 from embedding_operator.controller import workloads
 from embedding_operator.informers import kept as keeping
-from embedding_operator.informers import sources
+from embedding_operator.informers import routes, sources
 from embedding_operator.injection import selection
 from embedding_operator.kube import kinds
 from embedding_operator.kube.kinds import ObjectKey
 from tests.parts.informing import SEARCH, UID, World
 from tests.parts.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Queues are looked at without waiting for what is due later."""
+    monkeypatch.setattr(routes, "UNCOVERED_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -224,9 +230,14 @@ def test_namespace_that_comes_or_is_enabled_queues_its_policies(world):
     }
 
 
+def test_pod_without_sidecar_that_comes_or_goes_queues_its_policies(shop):
+    assert shop.pod() == [SEARCH]
+    assert shop.pod(ip="10.0.0.2") == []
+    assert shop.pod("DELETED", ip="10.0.0.2") == [SEARCH]
+
+
 def test_pod_queues_policy_whose_sidecar_it_carries(shop):
     labels = {names.LABEL_INJECTED: "search"}
-    assert shop.pod() == []
     assert shop.pod(labels=labels) == [SEARCH]
     assert shop.pod(labels=labels) == []
     assert shop.pod(labels=labels, ip="10.0.0.2") == [SEARCH]

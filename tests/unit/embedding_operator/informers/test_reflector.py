@@ -79,6 +79,7 @@ class Run:
             skipped=self.skip,
             lock=self.turn,
             most_bytes=MOST_BYTES,
+            changes=self.store.changes,
             deaf=self.deaf.append,
             clock=self.clock,
         )
@@ -214,23 +215,36 @@ def test_silent_stream_is_followed_by_list():
     assert run.deaf == []
 
 
-def test_kind_whose_streams_fall_silent_one_after_other_is_deaf():
+def missed(run, *, listing):
+    """A silent stream, after a list or not, and a change that only the next list brings."""
+    run.act(("step", [("", 0)] * listing + [("silent", 0)]))
+    run.server.put("shop", "a", filling="")
+
+
+def test_kind_whose_streams_miss_changes_one_after_other_is_deaf():
     run = Run()
     run.settle()
-    run.act(("step", [("silent", 0)]))
+    missed(run, listing=0)
+    run.act(("step", []))
+    run.server.put("shop", "b", filling="")
     run.act(("step", []))  # heard again
-    run.act(("step", [("silent", 0)]))
+    missed(run, listing=0)
     assert run.deaf == []
-    run.act(("step", [("", 0), ("silent", 0)]))
+    missed(run, listing=1)
+    assert run.deaf == []
+    run.act(("step", []))
     assert run.deaf == [SOURCE.name]
 
 
-def test_kind_that_was_never_heard_is_not_deaf():
-    """A process that ended for it would end again and again."""
+def test_kind_that_is_silent_as_nothing_changes_is_not_deaf():
+    """API servers whose etcd sends no progress notifications send no bookmarks of a quiet kind."""
     run = Run()
+    run.settle()
     for _ in range(5):
+        run.clock.now += 75
         run.act(("step", [("", 0), ("silent", 0)]))
     assert run.deaf == []
+    assert run.reflector.silent_seconds() < 75  # or EmbeddingOperatorDeaf would fire
 
 
 def test_silence_is_counted_from_last_line():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 
 import pytest
@@ -155,6 +156,15 @@ def test_cancelled_server_answers_what_has_arrived(serving):
     for answer in answers:
         assert answer.startswith(b"http/1.1 200 ")
         assert b"connection: close" in answer
+
+
+def test_connection_that_was_reset_ends_no_other_one():
+    """asyncio has closed its socket, and its task has not run yet."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        assert not admission_server._has_arrived(ours)
+        ours.close()
+        assert admission_server._has_arrived(ours)
 
 
 def test_cancelled_server_ends_though_client_never_ends_its_request(serving, monkeypatch):

@@ -328,6 +328,28 @@ def test_certificate_that_is_due_is_renewed_without_waiting_for_next_check(tmp_p
     assert not running.is_alive()
 
 
+def test_authority_is_told_as_soon_as_replica_gets_lease(tmp_path, monkeypatch):
+    """A replica looks first before it holds the Lease; a minute later many pods have no sidecar."""
+    monkeypatch.setattr(webhook_ca, "LOOK_SECONDS", 0.01)
+    server, holds = Server(), threading.Event()
+    objects: Any = server
+    kept = webhook_ca.WebhookCA(
+        objects=objects, free=objects, place=place(tmp_path), may_write=holds.is_set
+    )
+    stopping = threading.Event()
+    running = threading.Thread(target=kept.run, args=(stopping,))
+    running.start()
+    try:
+        waiting.eventually((tmp_path / "webhook.pem").exists)
+        assert server.applied == []
+        holds.set()
+        waiting.eventually(lambda: server.applied)
+    finally:
+        stopping.set()
+        running.join(10)
+    assert server.authority
+
+
 def test_secret_goes_with_operators_account(tmp_path):
     server = Server()
     made(server, tmp_path).check()

@@ -1,4 +1,6 @@
-"""The memory of owned objects; tests/integration tests what is done to them."""
+"""The memory of owned objects, and those that no watch shows; tests/integration tests the rest."""
+
+import pytest
 
 from embedding_operator import errors
 from embedding_operator.kube import apply
@@ -67,3 +69,69 @@ def test_refused_object_is_problem_and_is_not_remembered():
     live, problem = objects.ensure_read(POLICY, DESIRED)
     assert (live, problem) == (None, errors.Problem("Refused", "no right"))
     assert not any(objects._applied.values())
+
+
+class Hidden(Empty):
+    """A cluster with one object, which the watch of ours does not show."""
+
+    def __init__(self, live):
+        self.live = live
+        self.forced = 0
+
+    def get(self, *_):
+        return self.live
+
+    def apply(self, desired, *, is_new=False, **_):
+        if is_new and self.live is not None:
+            raise errors.Conflict("there is one")
+        self.forced += not is_new
+        self.live = {**desired, "metadata": {**desired["metadata"], "resourceVersion": "9"}}
+        return self.live
+
+    def token(self, *_):
+        return None
+
+    def shows_none(self, *_):
+        return True
+
+
+def hidden(**metadata):
+    """An object of ours without its label, as `--cascade=orphan` or `kubectl label` leaves it."""
+    known = DESIRED["metadata"]
+    made = {**known, "labels": {}, "resourceVersion": "5", **metadata}
+    return Hidden({**DESIRED, "metadata": made})
+
+
+def ensuring(objects, drifted=lambda _: None):
+    reads = CurrentReads(objects.get, changes=objects)
+    return apply.ObjectApplier(objects=objects, reads=reads, drifted=drifted)
+
+
+def test_hidden_object_of_ours_is_repaired_at_once_and_counted_once():
+    """Else a policy with six of them is never reconciled: rounds overtake its backoff."""
+    objects = Hidden(None)
+    drifted: list[str] = []
+    ensured = ensuring(objects, drifted=drifted.append)
+    ensured.ensure_read(POLICY, DESIRED)
+    objects.live = hidden().live
+    ensured._reads = CurrentReads(objects.get, changes=objects)  # as after two rounds
+    live, problem = ensured.ensure_read(POLICY, DESIRED)
+    assert problem is None
+    assert live["metadata"]["labels"] == DESIRED["metadata"]["labels"]
+    assert objects.forced == 1
+    assert drifted == ["ConfigMap"]
+
+
+def test_hidden_object_is_not_overwritten_with_what_was_made_without_it():
+    objects = hidden()
+    with pytest.raises(errors.Conflict):
+        ensuring(objects).ensure(POLICY, DESIRED, live=None)
+    assert objects.forced == 0
+
+
+def test_object_held_by_finalizer_is_problem_and_no_conflict_for_ever():
+    objects = hidden(deletionTimestamp="2026-01-01T00:00:00Z")
+    live, problem = ensuring(objects).ensure(POLICY, DESIRED, live=None)
+    assert live is None
+    assert problem is not None
+    assert (problem.reason, objects.forced) == ("Refused", 0)

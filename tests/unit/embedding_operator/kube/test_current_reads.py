@@ -171,3 +171,21 @@ def test_read_is_never_older_than_what_was_shown(steps):
             reads.next_round()
         else:
             assert int(reads.get(*PLACE)["data"]["a"]) >= shown
+
+
+def test_new_object_is_not_read_before_its_write_until_it_is_revealed():
+    cluster = Cluster()
+    cluster.shown = 0
+    reads = reading(cluster)
+    assert reads.get_ours(*PLACE) is None
+    assert cluster.reads == 0
+    assert reads.reveal(*PLACE) is not None
+    assert reads.get_ours(*PLACE) is not None
+    reads.next_round()
+    reads.next_round()
+    assert reads.get_ours(*PLACE) is None
+
+
+def test_object_of_ours_that_watch_shows_is_read():
+    reads = reading(Cluster())
+    assert reads.get_ours(*PLACE) is not None

@@ -97,6 +97,75 @@ def test_failed_key_does_not_come_before_time_that_server_asked_for():
     queue.close()
 
 
+def of_round(count):
+    """A queue with so many keys of a round, of a namespace each."""
+    queue: WorkQueue[ObjectKey] = WorkQueue()
+    for number in range(count):
+        queue.add(ObjectKey(f"space-{number}", "a"), of_round=True)
+    return queue
+
+
+def test_change_comes_before_keys_of_round():
+    queue = of_round(3)
+    queue.add(A)
+    assert queue.take() == A
+
+
+def test_change_of_key_that_waits_in_round_brings_it_forward():
+    queue = of_round(3)
+    last = ObjectKey("space-2", "a")
+    queue.add(last, after_seconds=60)
+    assert queue.take() == last
+    assert len(queue) == 2
+
+
+def test_key_that_has_changed_stays_in_front_when_round_adds_it():
+    queue: WorkQueue[ObjectKey] = WorkQueue()
+    queue.add(A)
+    queue.add(B, of_round=True)
+    queue.add(A, of_round=True)
+    assert [queue.take(), queue.take()] == [A, B]
+
+
+def test_round_goes_on_while_changes_never_end():
+    queue = of_round(3)
+    taken = []
+    for number in range(15):
+        for one in range(2):
+            queue.add(ObjectKey("busy", f"{number}-{one}"))
+        taken.append(queue.take().namespace)
+    assert sum(it != "busy" for it in taken) == 3
+
+
+def test_change_comes_before_keys_that_their_work_wants_again():
+    """As of all policies while Vault is away."""
+    clock, worked, idle = Clock(), list[ObjectKey](), threading.Event()
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
+    waiting = [ObjectKey("shop", f"waiting-{it}") for it in range(6)]
+
+    def do(key):
+        worked.append(key)
+        if len(worked) == len(waiting):
+            idle.set()
+            with queue._changed:  # until all are due, and one has changed
+                queue._changed.wait_for(lambda: A in queue._due, 10)
+        return 3 if clock.now == 0 else None
+
+    for key in waiting:
+        queue.add(key)
+    (thread,) = workqueue.work(queue, do, workers=1)
+    assert idle.wait(10)
+    clock.now = 4
+    queue.add(A)
+    with queue._changed:
+        queue._changed.notify_all()
+    while len(queue) or queue.oldest_seconds():
+        threading.Event().wait(0.01)
+    queue.close()
+    thread.join(10)
+    assert worked.index(A) == len(waiting)
+
+
 def test_success_forgets_failures():
     clock = Clock()
     queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)

@@ -21,7 +21,7 @@ from tests.parts.steps import World
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.3
 """A look is some twenty requests, by the process that the operator's requests pass through."""
 QUIET_SECONDS = 3
@@ -84,7 +84,9 @@ class Stage:
         return end_states.homes(self.api) - self._named
 
     def last_words(self) -> str:
-        return "\n".join(self.operator.log().splitlines()[-60:])
+        self.operator.tell_threads()
+        said = "\n".join(self.operator.log().splitlines()[-300:])
+        return f"{self.operator.state()}\n{said}"
 
     def _learn(self) -> None:
         """Have a fresh operator make each world at once, and all places."""
@@ -140,6 +142,7 @@ def crash(stage: Stage, name: str, *, at: int) -> bool:
     The answer to that write never arrives. To end before it is to end after the one before.
     """
     place = stage.places[name]
+    stage.proxy.forget()  # also the step before, which was taken in peace
     stage.proxy.plan(place.namespace, api_faults.CRASH, at=at)
     stage.flip(name)
     deadline = time.monotonic() + PATIENCE_SECONDS

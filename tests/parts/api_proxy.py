@@ -26,6 +26,7 @@ _WATCH: Final = re.compile(rb"[?&]watch=1")
 _NAMESPACE: Final = re.compile(r"/namespaces/([^/?]+)/")
 _LENGTH: Final = re.compile(rb"(?i)content-length: (\d+)")
 _ACCEPT: Final = re.compile(rb"(?i)\r\naccept: ([^\r]*)")
+_SUCCESS: Final = re.compile(rb"HTTP/1\.1 2")
 _READS: Final = frozenset({"GET"})
 
 
@@ -92,7 +93,7 @@ class ApiProxy:
         self.watches = 0
         """The watches that were begun."""
         self.written: list[tuple[str, str]] = []
-        """Method and path of each write that the API server was asked for."""
+        """Method and path of each write that the API server carried out."""
         self.struck: Counter[str] = Counter()
         """How often each fault has harmed something, by its name."""
         self.kill: Callable[[], object] = lambda: None
@@ -237,8 +238,6 @@ class ApiProxy:
 
     def _fault(self, request: Request) -> Fault | None:
         """The fault that harms this request, if any."""
-        if request.to is To.WRITES:
-            self.written.append((request.method, request.path))
         planned, fault = self._plans.get(request.namespace), None
         if planned is not None:
             self._counted[request.namespace, request.to] += 1
@@ -274,8 +273,12 @@ class ApiProxy:
         try:
             first, _, rest = request.head.partition(b"\r\n")
             back.write(first + b"\r\nConnection: close\r\n" + rest + request.body)
-            while piece := await there.read(PIECE_BYTES):
+            piece = await there.read(PIECE_BYTES)
+            if request.to is To.WRITES and _SUCCESS.match(piece):
+                self.written.append((request.method, request.path))
+            while piece:
                 yield piece
+                piece = await there.read(PIECE_BYTES)
         finally:
             back.transport.abort()
 

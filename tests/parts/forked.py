@@ -3,8 +3,10 @@
 It starts in a fraction of the time, for tests that start it again and again.
 """
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 READY_SECONDS = 60
+_TELLING_SECONDS = 1
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
 
@@ -42,15 +45,26 @@ class ForkedOperator(operating.Operator):
 
     def stop(self) -> None:
         """End it without a word, as a node that fails would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
+        process = self._process  # another thread may start the next one by now
+        if process is not None:
+            process.kill()
+            process.join()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
         assert self._process is not None
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
+
+    def state(self) -> str:
+        """Its process, for a test that has failed."""
+        return str(self._process)
+
+    def tell_threads(self) -> None:
+        """Have it say in its log where each of its threads is."""
+        if self.is_running():
+            self.signal(signal.SIGUSR1)
+            time.sleep(_TELLING_SECONDS)  # it does not say when it has
 
     def is_running(self) -> bool:
         """Whether its process has not ended."""
@@ -71,6 +85,7 @@ def _run(environment: Mapping[str, str], log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    faulthandler.register(signal.SIGUSR1)
     # It reads the variable as it is imported.
     kube_config.KUBE_CONFIG_DEFAULT_LOCATION = environment["KUBECONFIG"]
     sys.argv = ["embedding-operator", "run"]

@@ -7,12 +7,14 @@ that stand side by side (tests/parts/steps.py). The oracle is tests/parts/end_st
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dev import cluster as throwaway
+from embedding_contract import names
+from embedding_operator.kube import kinds
 from tests.parts import api_faults, api_proxy, end_states, forked, reconciling, shipped_roles, steps
 from tests.parts import vault as real
 from tests.parts.api_faults import Fault, Harm, To
@@ -21,15 +23,16 @@ from tests.parts.steps import World
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
 LOOK_SECONDS = 0.3
 """A look is some twenty requests, by the process that the operator's requests pass through."""
 QUIET_SECONDS = 3
 """A fresh operator that writes nothing during three polls of Vault has done its work."""
 STEPS = {it.name: it for it in steps.STEPS}
 NAMES = tuple(STEPS)
-SHORT = 3
-"""`make test` crashes at each third write, `make soak` at each."""
+POLICY_STEP = "policy"
+SHORT = 4
+"""`make test` crashes at each fourth write, `make soak` at each."""
 
 
 class Stage:
@@ -43,7 +46,7 @@ class Stage:
         self.operator = forked.ForkedOperator(folder, asked.kubeconfig, server)
         self.operator.leads_through(self.proxy)
         self.operator.environment["INJECTION_BY"] = "policy"
-        self.proxy.kill = self.operator.stop
+        self.proxy.kill = self.operator.kill
         self._fresh: list[tuple[World, end_states.EndState]] = []
         self.places = {
             it.name: self._place(f"step-{number}", it.before)
@@ -59,9 +62,9 @@ class Stage:
         self.operator.stop()
         self.operator.start()
 
-    def flip(self, *names: str) -> None:
+    def flip(self, *taken: str) -> None:
         """Have users take these steps, or take them back."""
-        for name in names:
+        for name in taken:
             step, place = STEPS[name], self.places[name]
             place.put(step.before if place.world is step.after else step.after)
 
@@ -71,13 +74,20 @@ class Stage:
         wanted = next(state for world, state in self._fresh if world is place.world)
         return end_states.difference(end_states.of(self.api, place.namespace), wanted)
 
-    def settle(self, *names: str) -> None:
+    def settle(self, *taken: str) -> None:
         """Wait until these places are as a fresh operator makes them."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        for name in names:
+        for name in taken:
             while difference := self.difference(name):
                 assert time.monotonic() < deadline, f"{name}\n{difference}\n{self.last_words()}"
                 time.sleep(LOOK_SECONDS)
+
+    def until(self, check: Callable[[], bool]) -> None:
+        """Wait for what the operator has to do."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not check():
+            assert time.monotonic() < deadline, self.last_words()
+            time.sleep(LOOK_SECONDS)
 
     def strays(self) -> set[str]:
         """Namespaces in which the operator owns something though nobody asked for it there."""
@@ -141,21 +151,26 @@ def crash(stage: Stage, name: str, *, at: int) -> bool:
 
     The answer to that write never arrives. To end before it is to end after the one before.
     """
-    place = stage.places[name]
-    stage.proxy.forget()  # also the step before, which was taken in peace
-    stage.proxy.plan(place.namespace, api_faults.CRASH, at=at)
+    place, proxy = stage.places[name], stage.proxy
+    before = proxy.struck[api_faults.CRASH.name]
+
+    def is_struck() -> bool:
+        return proxy.struck[api_faults.CRASH.name] > before
+
+    proxy.forget()
+    proxy.plan(place.namespace, api_faults.CRASH, at=at)
     stage.flip(name)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while stage.operator.is_running() and (difference := stage.difference(name)):
+    while not is_struck() and (difference := stage.difference(name)):
         assert time.monotonic() < deadline, f"{difference}\n{stage.last_words()}"
         time.sleep(LOOK_SECONDS)
-    has_crashed = not stage.operator.is_running()
-    if has_crashed:
+    proxy.spare()
+    if is_struck():  # perhaps by the write that has made the end
+        stage.operator.await_end()
         stage.operator.start()
         stage.settle(name)
-    assert stage.proxy.written_elsewhere(place.namespace) == []
-    stage.proxy.forget()
-    return has_crashed
+    assert proxy.written_elsewhere(place.namespace) == []
+    return is_struck()
 
 
 @pytest.mark.timeout(900)
@@ -229,6 +244,28 @@ def harm_watches(stage: Stage, fault: Fault) -> None:
 
 
 AROUND = {To.LISTS: harm_lists, To.WATCHES: harm_watches}
+
+
+def test_status_says_while_injection_is_not_written_and_no_longer(stage):
+    """Its selector is as before, so that no event of the object tells of the policy."""
+    refused = next(it for it in api_faults.TABLE if it.name == "500 to writes")
+    place = stage.places[POLICY_STEP]
+
+    def injection() -> str:
+        found = stage.api.get(kinds.POLICY, place.namespace, "search") or {}
+        conditions = found.get("status", {}).get("conditions", ())
+        return next((it["reason"] for it in conditions if it["type"] == "InjectionSupported"), "")
+
+    if place.world is not STEPS[POLICY_STEP].after:
+        stage.flip(POLICY_STEP)
+        stage.settle(POLICY_STEP)
+    stage.proxy.plan(place.namespace, refused, of=names.INJECTION_PLURAL)
+    place.put(steps.RESIZED)
+    stage.until(lambda: injection() == "InjectionNotWritten")
+    stage.proxy.spare()
+    stage.until(lambda: injection() == "Supported")
+    place.put(STEPS[POLICY_STEP].after)
+    stage.settle(POLICY_STEP)
 
 
 def test_all_ends_are_the_same_when_all_faults_are_over(stage):

@@ -68,10 +68,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault in a namespace, at its `at`-th request of that sort; 0: at all that it is about."""
+    """A fault in a namespace, at its `at`-th request of that sort; or at each about a plural."""
 
     fault: Fault
-    at: int = 0
+    at: int
+    of: str = ""
+
+    def harms(self, request: Request, *, counted: int) -> bool:
+        """True for a request that is the `counted`-th of its sort in the namespace."""
+        if self.fault.to is not request.to:
+            return False
+        return f"/{self.of}/" in request.path if self.of else self.at == counted
 
 
 class ApiProxy:
@@ -117,11 +124,11 @@ class ApiProxy:
 
     # --- harms by plan
 
-    def plan(self, namespace: str, fault: Fault, *, at: int) -> None:
-        """Harm the `at`-th write or read in a namespace from now on."""
+    def plan(self, namespace: str, fault: Fault, *, at: int = 0, of: str = "") -> None:
+        """Harm the `at`-th write or read in a namespace from now on, or all of a plural."""
 
         def put() -> None:
-            self._plans[namespace] = Planned(fault, at)
+            self._plans[namespace] = Planned(fault, at, of)
             self._counted[namespace, fault.to] = 0
 
         self._server.call(put)
@@ -149,15 +156,14 @@ class ApiProxy:
             if _namespace(path) not in {namespace, ""} and not path.endswith("/events")
         ]
 
+    def spare(self) -> None:
+        """Forget all plans: what has not been harmed by now never is."""
+        self._server.call(self._plans.clear)
+
     def forget(self) -> None:
         """Forget all plans, and what was written."""
-
-        def drop() -> None:
-            self._plans.clear()
-            self._counted.clear()
-            self.written.clear()
-
-        self._server.call(drop)
+        self.spare()
+        self._server.call(self.written.clear)
 
     # --- harms to open watches
 
@@ -241,8 +247,7 @@ class ApiProxy:
         planned, fault = self._plans.get(request.namespace), None
         if planned is not None:
             self._counted[request.namespace, request.to] += 1
-            counted = self._counted[request.namespace, request.to]
-            if planned.fault.to is request.to and planned.at == counted:
+            if planned.harms(request, counted=self._counted[request.namespace, request.to]):
                 fault = planned.fault
         everywhere = self._everywhere
         if everywhere is not None and everywhere.to is request.to:

@@ -45,10 +45,19 @@ class ForkedOperator(operating.Operator):
 
     def stop(self) -> None:
         """End it without a word, as a node that fails would."""
-        process = self._process  # another thread may start the next one by now
-        if process is not None:
-            process.kill()
-            process.join()
+        if self._process is not None:
+            self.kill()
+            self.await_end()
+
+    def kill(self) -> None:
+        """Have it end, from any thread; the one that started it awaits the end."""
+        assert self._process is not None
+        self._process.kill()
+
+    def await_end(self) -> None:
+        """Wait until its process has ended, in the thread that started it."""
+        assert self._process is not None
+        self._process.join()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

@@ -171,9 +171,16 @@ def _index(**more: Any) -> Object:
     }
 
 
+_RESIZED_POLICY: Final[Object] = {
+    **_POLICY,
+    "spec": {**_POLICY["spec"], "sidecar": {"resources": {"requests": {"cpu": "60m"}}}},
+}
+
 _BARE: Final = World(objects=(_KEYS, _DATABASE), vault=_VAULT)
 _OBEYED: Final = World(objects=(*_BARE.objects, _POLICY), vault=_VAULT)
 _INDEXED: Final = World(objects=(*_OBEYED.objects, _index()), vault=_VAULT)
+RESIZED: Final = World(objects=(*_BARE.objects, _RESIZED_POLICY), vault=_VAULT)
+"""As `policy` ends, but for what new pods get."""
 
 STEPS: Final[tuple[Step, ...]] = (
     Step(name="policy", before=_BARE, after=_OBEYED),

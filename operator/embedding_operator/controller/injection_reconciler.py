@@ -38,9 +38,9 @@ def check_served(objects: KubeClient, *, is_needed: bool) -> None:
 class InjectionReconciler:
     """Reconciles namespaces; `deadline_seconds` bounds a reconcile's calls to the API server.
 
-    `objects` writes only while this replica holds the Lease, and `free` always. `changed` is told of
-    a namespace when its problem comes, changes or goes: by then the watch may have shown the write,
-    or show no new selector.
+    `objects` writes only while this replica holds the Lease, and `free` always. `changed` gets the
+    namespace whose problem comes, changes or goes: the event of a write may be there before that,
+    and names no policy whose selector is as before.
     """
 
     def __init__(

@@ -268,7 +268,7 @@ def test_status_says_while_injection_is_not_written_and_no_longer(stage):
     stage.settle(POLICY_STEP)
 
 
-def test_all_ends_are_the_same_when_all_faults_are_over(stage):
+def test_ends_are_equal_when_all_faults_are_over(stage):
     stage.restart()
     stage.settle(*NAMES)
     assert not stage.strays()

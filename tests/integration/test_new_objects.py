@@ -1,12 +1,16 @@
 """An object that no watch has shown is created by one request, and no other is changed by it."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import pytest
 
 from embedding_contract import names
+from embedding_operator.controller import application_secrets, credentials
 from embedding_operator.kube import apply, kinds
 from embedding_operator.kube.current_reads import CurrentReads, Unwatched
 from embedding_operator.policy import policy as parsed
-from embedding_operator.render import configmaps
+from embedding_operator.render import configmaps, secrets
 from tests.parts import policies, reconciling
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -42,10 +46,18 @@ def policy(objects, namespace):
 
 
 @pytest.fixture
-def ensure(objects, policy):
+def reads(objects):
+    return CurrentReads(objects.get, changes=Blind())
+
+
+@pytest.fixture
+def applier(objects, reads):
+    return apply.ObjectApplier(objects=objects, reads=reads, drifted=lambda _: None)
+
+
+@pytest.fixture
+def ensure(applier, policy):
     """Ensures an object of the policy, as a reconcile does."""
-    reads = CurrentReads(objects.get, changes=Blind())
-    applier = apply.ObjectApplier(objects=objects, reads=reads, drifted=lambda _: None)
     return lambda desired: applier.ensure_read(policy, desired)
 
 
@@ -81,3 +93,21 @@ def test_object_of_ours_that_lost_its_label_is_read_and_repaired(objects, ensure
     live, problem = ensure(desired)
     assert problem is None
     assert live["metadata"]["labels"] == labels
+
+
+def test_secret_that_lost_its_labels_is_deleted_as_vault_has_none(
+    objects, applier, reads, policy, namespace
+):
+    entry = dataclasses.replace(policy.secrets[0], deletes=True)
+    wanted = dataclasses.replace(policy, secrets=(entry,))
+    made = secrets.of_entry(wanted, entry, {"password": b"pw"})
+    objects.apply({**made, "metadata": {**made["metadata"], "labels": {}}})
+    kept = application_secrets.ApplicationSecrets(
+        objects=objects,
+        seen=SimpleNamespace(reads=reads, owned_secrets=lambda *_: []),
+        found=SimpleNamespace(synced=lambda *_: credentials.Found(values={}, gone=True)),
+        kept=applier,
+        changing=lambda _: None,
+    )
+    assert kept.apply(wanted).deleted == (entry.name,)
+    assert objects.get(kinds.SECRET, namespace, entry.name) is None

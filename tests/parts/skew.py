@@ -237,8 +237,8 @@ class Shop:
 
         def obeys() -> bool:
             wanted = self.status().get("document", {}).get("fingerprint")
-            found = self._config(pod).get("document_fingerprint")
-            return wanted is not None and found == wanted
+            # Before the first status there may be no token yet.
+            return wanted is not None and self._config(pod).get("document_fingerprint") == wanted
 
         wait(obeys, f"the document in {pod.name}", last=self._told)
 

@@ -72,7 +72,8 @@ class ApplicationSecrets:
         found = self._credentials.synced(wanted, entry)
         known = Outcome(problems=found.problems, pending=found.pending)
         if found.gone and entry.deletes:
-            self._applier.remove(wanted, secrets.of(wanted, entry.name, {}))
+            # Without its labels its values would stay for good.
+            self._applier.remove(wanted, secrets.of(wanted, entry.name, {}), is_hidden=True)
             return Outcome(problems=found.problems, pending=found.pending, deleted=(entry.name,))
         if not found.values and (entry.is_whole or not entry.keys):
             return known

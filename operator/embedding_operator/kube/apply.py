@@ -90,9 +90,13 @@ class ObjectApplier:
         """An owner has gone."""
         self._applied.pop((kind, namespace, name), None)
 
-    def remove(self, owner: Owner, unwanted: Object) -> None:
-        """Delete an object that the owner no longer wants, if it is there and ours."""
-        live = self._reads.get_unwanted(*_place(unwanted))
+    def remove(self, owner: Owner, unwanted: Object, *, is_hidden: bool = False) -> None:
+        """Delete an object that the owner no longer wants, if it is there and ours.
+
+        `is_hidden`: it may be there though no watch shows it, as somebody took its labels.
+        """
+        read = self._reads.reveal if is_hidden else self._reads.get_unwanted
+        live = read(*_place(unwanted))
         if live is not None and ownership.is_ours(live, owner):
             self._objects.delete(live)
         applied = self._applied.get(_key(owner), {})

@@ -189,7 +189,7 @@ def test_operator_that_ends_at_any_write_leaves_same_end(stage, name, every, say
             else:
                 del ways[way]
     assert crashes.total()
-    say(f"crash at each {every}. write, {name}: {crashes['there']} there, {crashes['back']} back")
+    say(f"crash at one write in {every}, {name}: {crashes['there']} there, {crashes['back']} back")
 
 
 @pytest.mark.timeout(300)
@@ -246,6 +246,7 @@ def harm_watches(stage: Stage, fault: Fault) -> None:
 AROUND = {To.LISTS: harm_lists, To.WATCHES: harm_watches}
 
 
+@pytest.mark.timeout(600)
 def test_status_says_while_injection_is_not_written_and_no_longer(stage):
     """Its selector is as before, so that no event of the object tells of the policy."""
     refused = next(it for it in api_faults.TABLE if it.name == "500 to writes")

@@ -187,6 +187,9 @@ STRANGE_PAGES: dict[str, bytes] = {
 """What whoever holds the token may sign for each page."""
 
 
+_LAST_TURNS = 10
+
+
 class Answering:
     """Addresses, and what is there."""
 
@@ -201,11 +204,17 @@ class Answering:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._stop.wait())
-        for task in self._tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._end())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+    async def _end(self) -> None:
+        # A connection that was just accepted is a task some turns later.
+        for _ in range(_LAST_TURNS):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0)
 
     def at(self, address: str, behaviour: Behaviour) -> None:
         """From now on this is what answers there."""

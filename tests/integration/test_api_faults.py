@@ -31,8 +31,10 @@ QUIET_SECONDS = 3
 STEPS = {it.name: it for it in steps.STEPS}
 NAMES = tuple(STEPS)
 POLICY_STEP = "policy"
-SHORT = 4
-"""`make test` crashes at each fourth write, `make soak` at each."""
+SHORT = 8
+"""`make test` crashes at each eighth write, `make soak` at each."""
+LAST_FAULT_AT = 4
+"""Faults strike at the first to the fourth write."""
 
 
 class Stage:
@@ -210,7 +212,7 @@ def test_fault_of_api_server_leaves_same_end(stage, fault, say):
 def harm_requests(stage: Stage, fault: Fault) -> None:
     """Each place has its fault at another write; few steps read more than once."""
     for number, name in enumerate(NAMES):
-        at = 1 if fault.to is To.READS else 1 + number % SHORT
+        at = 1 if fault.to is To.READS else 1 + number % LAST_FAULT_AT
         stage.proxy.plan(stage.places[name].namespace, fault, at=at)
     stage.flip(*NAMES)
     stage.settle(*NAMES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -102,10 +103,12 @@ def test_secret_that_lost_its_labels_is_deleted_as_vault_has_none(
     wanted = dataclasses.replace(policy, secrets=(entry,))
     made = secrets.of_entry(wanted, entry, {"password": b"pw"})
     objects.apply({**made, "metadata": {**made["metadata"], "labels": {}}})
+    seen: Any = SimpleNamespace(reads=reads, owned_secrets=lambda *_: [])
+    found: Any = SimpleNamespace(synced=lambda *_: credentials.Found(values={}, gone=True))
     kept = application_secrets.ApplicationSecrets(
         objects=objects,
-        seen=SimpleNamespace(reads=reads, owned_secrets=lambda *_: []),
-        found=SimpleNamespace(synced=lambda *_: credentials.Found(values={}, gone=True)),
+        seen=seen,
+        found=found,
         kept=applier,
         changing=lambda _: None,
     )

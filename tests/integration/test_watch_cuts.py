@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.parts import operating, replicas, watch_proxy
+from tests.parts import api_proxy, operating, replicas
 from tests.parts import vault as real
 
 pytestmark = [pytest.mark.cluster, pytest.mark.integration]
@@ -47,10 +47,11 @@ CUTS = (expired, gone, silent, forbidden, error)
 def cut(api_server, namespace, folder, how, *, program):
     """The time from the end of the fault until the operator reconciles."""
     with (
-        watch_proxy.proxied(api_server.kubeconfig, folder / "proxy") as proxy,
+        api_proxy.proxied(api_server.kubeconfig, folder / "proxy") as proxy,
         real.running(folder / "vault") as server,
     ):
-        operator = operating.Operator(folder / "operator", proxy.kubeconfig(), server)
+        operator = operating.Operator(folder / "operator", api_server.kubeconfig, server)
+        operator.leads_through(proxy)
         operator.program = program
         try:
             operator.start()
@@ -90,10 +91,11 @@ def test_operator_as_shipped_reconciles_again_after_cut(how, api_server, namespa
 def test_operator_whose_watches_stay_silent_ends(api_server, namespace, tmp_path):
     impatient = [sys.executable, "-m", "tests.parts.impatient_operator", str(IMPATIENT_SECONDS)]
     with (
-        watch_proxy.proxied(api_server.kubeconfig, tmp_path / "proxy") as proxy,
+        api_proxy.proxied(api_server.kubeconfig, tmp_path / "proxy") as proxy,
         real.running(tmp_path / "vault") as server,
     ):
-        operator = operating.Operator(tmp_path / "operator", proxy.kubeconfig(), server)
+        operator = operating.Operator(tmp_path / "operator", api_server.kubeconfig, server)
+        operator.leads_through(proxy)
         operator.program = impatient
         try:
             operator.start()

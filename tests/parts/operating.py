@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.parts import daemons, ports, shipped_roles, vault
+from tests.parts.api_proxy import ApiProxy
 from tests.parts.kubectl import Kubectl
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,11 @@ class Operator:
                 "VAULT_POLL_SECONDS": "1",
                 "VAULT_GUARD_FILE": str(rules),
             }
+
+    def leads_through(self, proxy: ApiProxy) -> None:
+        """Have it speak to the API server through a proxy."""
+        direct = Path(self.environment["KUBECONFIG"])
+        self.environment["KUBECONFIG"] = str(proxy.kubeconfig(direct))
 
     def start(self) -> None:
         """Start it and wait until it watches."""

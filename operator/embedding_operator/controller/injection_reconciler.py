@@ -38,7 +38,9 @@ def check_served(objects: KubeClient, *, is_needed: bool) -> None:
 class InjectionReconciler:
     """Reconciles namespaces; `deadline_seconds` bounds a reconcile's calls to the API server.
 
-    `objects` writes only while this replica holds the Lease, and `free` always.
+    `objects` writes only while this replica holds the Lease, and `free` always. `changed` gets the
+    namespace whose problem comes, changes or goes: the event of a write may be there before that,
+    and names no policy whose selector is as before.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class InjectionReconciler:
         seen: Caches,
         sidecar: injector.Sidecar,
         deadline_seconds: float,
+        changed: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -56,6 +59,7 @@ class InjectionReconciler:
         self._seen = seen
         self._sidecar = sidecar
         self._deadline_seconds = deadline_seconds
+        self._changed = changed
         self._clock = clock
         self._problems: dict[str, errors.Problem] = {}
         self._looked_at: set[str] = set()
@@ -74,12 +78,22 @@ class InjectionReconciler:
                 self._reconcile(key.namespace)
             except errors.OperatorError as error:
                 message = f"Pods are injected as before: EmbeddingInjection not written: {error}"
-                self._problems[key.namespace] = errors.Problem("InjectionNotWritten", message)
+                self._keep(key.namespace, errors.Problem("InjectionNotWritten", message))
                 raise
             finally:
                 self._looked_at.add(key.namespace)
-        self._problems.pop(key.namespace, None)
+        self._keep(key.namespace, None)
         return None
+
+    def _keep(self, namespace: str, problem: errors.Problem | None) -> None:
+        """Keep the outcome of the last write."""
+        if problem == self._problems.get(namespace):
+            return
+        if problem is None:
+            self._problems.pop(namespace, None)
+        else:
+            self._problems[namespace] = problem
+        self._changed(namespace)
 
     def write_missing(self) -> None:
         """Write the objects of namespaces that have none, whichever replica holds the Lease.

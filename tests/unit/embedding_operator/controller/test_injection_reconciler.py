@@ -83,12 +83,14 @@ class World:
         self.seen = Seen(*policies)
         self.objects = Objects(self.seen)
         self.seconds = 0.0
+        self.told: list[str] = []
         self.reconciles = injection_reconciler.InjectionReconciler(
             objects=self.objects,
             free=self.objects,
             seen=self.seen,
             sidecar=pods.SIDECAR,
             deadline_seconds=60,
+            changed=self.told.append,
             clock=lambda: self.seconds,
         )
 
@@ -229,6 +231,24 @@ def test_failed_write_is_problem_until_one_succeeds():
     world.objects.refuses = None
     world.run()
     assert world.reconciles.problem("shop") is None
+
+
+def test_problem_that_comes_or_goes_is_told():
+    """The event of a write that succeeds at last may come before the problem has gone."""
+    world = World(OLD)
+    world.run()
+    assert world.told == []
+    world.seen.given = [OLD, YOUNG]
+    world.objects.refuses = errors.Denied("exceeded quota")
+    for _ in range(2):
+        with pytest.raises(errors.Denied):
+            world.run()
+    assert world.told == ["shop"]
+    world.objects.refuses = None
+    world.run()
+    assert world.told == ["shop", "shop"]
+    world.run()
+    assert world.told == ["shop", "shop"]
 
 
 def test_operator_waits_until_objects_are_written():

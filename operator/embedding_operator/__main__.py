@@ -107,6 +107,7 @@ def _run() -> int:
     )
     ready: tuple[health.Check, ...] = (
         led.waits,
+        held.waits,
         lambda: (
             None
             if chosen.webhook is None or listening.is_set()

@@ -30,6 +30,10 @@ class Holding:
         """True while this replica may reconcile."""
         return self._lease is None or self._lease.is_held
 
+    def waits(self) -> str | None:
+        """The reason why this replica is not ready, if the election is one."""
+        return None if self._lease is None else self._lease.waits()
+
     def check(self) -> None:
         """Allow a write, just before it is sent.
 

@@ -83,6 +83,7 @@ class Lease:
         self._renewed_at: float | None = None
         """When the last renewal that succeeded was sent; None while this replica does not hold."""
         self._denied_since: float | None = None
+        self._takes_part = False
         self._has_ended = False
         self._lock = threading.Lock()
         """Held for a step, and for giving back."""
@@ -91,6 +92,10 @@ class Lease:
     def is_held(self) -> bool:
         """True while this replica holds the Lease and its renewal is not overdue."""
         return decision.is_in_time(self._renewed_at, now=self._clock())
+
+    def waits(self) -> str | None:
+        """The reason why this replica is not ready: it has not yet taken part in the election."""
+        return None if self._takes_part else "the Lease was neither read nor made yet"
 
     def check(self) -> None:
         """Allow a write of the holder, just before it is sent.
@@ -118,6 +123,7 @@ class Lease:
             try:
                 with deadline.within(self._call_seconds()):
                     self._look()
+                self._takes_part = True
             except errors.Denied as error:
                 _LOG.warning("the Lease %s: %s", names.LEASE, error)
                 now = self._clock()

@@ -255,6 +255,22 @@ def test_missing_right_ends_replica_with_name_of_value():
         assert word in reason
 
 
+def test_replica_is_ready_once_it_has_taken_part():
+    world = World()
+    first, _ = world.replicas
+    create = world.server.create
+
+    def refused(*_):
+        raise errors.Denied("POST leases: 403")
+
+    world.server.create = refused  # type: ignore[method-assign]
+    world.go_on(first, seconds=2)
+    assert first.lease.waits() == "the Lease was neither read nor made yet"
+    world.server.create = create  # type: ignore[method-assign]
+    world.go_on(first, seconds=5)
+    assert first.lease.waits() is None
+
+
 def test_refusals_by_api_server_that_just_started_end_no_replica():
     world = World()
     first, second = world.replicas

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any, Final
 
-import jsonschema
 import yaml
 
 from embedding_contract import names
@@ -53,6 +52,9 @@ def admit(raw: Any) -> dict[str, Any]:
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         raise errors.InvalidPolicy("metadata.name", "is missing")
+    # It takes a second to import where all its formats are installed, and `run` never needs it.
+    import jsonschema  # noqa: PLC0415
+
     schema = _schema(raw["kind"])
     admitted = copy.deepcopy(raw)
     _fill(admitted, schema)

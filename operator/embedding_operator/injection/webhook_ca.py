@@ -122,7 +122,8 @@ class WebhookCA:
             if said and said != told:
                 _LOG.warning("the API server may not trust the webhook: %s", said)
             told = said
-            self._wait(stopping, RETRY_SECONDS if said else CHECK_SECONDS)
+            is_soon = bool(said) or self._is_due()
+            self._wait(stopping, RETRY_SECONDS if is_soon else CHECK_SECONDS)
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
         """Wait until stopped, or for so long, or until a certificate is due or the Lease is got."""
@@ -136,6 +137,10 @@ class WebhookCA:
     def _gets_lease(self) -> bool:
         """True if this replica may write and could not at the last check."""
         return self._may_write() and not self._could_write
+
+    def _is_due(self) -> bool:
+        """True if the holder of the Lease has yet to renew what this replica has read."""
+        return self._due_at is not None and self._due_at < self._clock()
 
     def _falls_due(self) -> bool:
         """True if a certificate is due that was not when the last check began."""

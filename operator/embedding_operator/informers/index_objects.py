@@ -30,6 +30,9 @@ class _Index(msgspec.Struct, rename="camel"):
     kind: str = names.INDEX_KIND
 
 
+_INDEX_DECODER: Final = msgspec.json.Decoder(_Index)
+
+
 class _Named(msgspec.Struct, omit_defaults=True):
     name: str = ""
     key: str = ""
@@ -59,6 +62,9 @@ class _IndexOutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     search: _Searched = msgspec.field(default_factory=_Searched)
 
 
+_INDEX_OUTLINE_SPEC_DECODER: Final = msgspec.json.Decoder(_IndexOutlineSpec)
+
+
 class _IndexOutline(msgspec.Struct):
     metadata: _IndexMeta
     spec: _IndexOutlineSpec
@@ -66,13 +72,13 @@ class _IndexOutline(msgspec.Struct):
 
 def index(raw: msgspec.Raw) -> Kept:
     """An index: spec and status, and the metadata in use."""
-    found = msgspec.json.decode(raw, type=_Index)
+    found = _INDEX_DECODER.decode(raw)
     if memoryview(found.spec).nbytes > INDEX_SPEC_BYTES:
         found.spec = NOTHING
     meta, asked = found.metadata, found.metadata.annotations
     if asked.drop_target is not None:
         asked.drop_target = asked.drop_target[:DROPS_CHARACTERS]
-    outline = msgspec.json.decode(found.spec, type=_IndexOutlineSpec)
+    outline = _INDEX_OUTLINE_SPEC_DECODER.decode(found.spec)
     database = outline.database
     named = (database.dsn_secret_ref, database.ca_secret_ref)
     return Kept(

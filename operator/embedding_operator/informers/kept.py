@@ -63,6 +63,9 @@ class _Any(msgspec.Struct):
     metadata: _Versioned = msgspec.field(default_factory=_Versioned)
 
 
+_ANY_DECODER: Final = msgspec.json.Decoder(_Any)
+
+
 def version(raw: msgspec.Raw) -> str:
     """The resourceVersion of any object, a bookmark too."""
-    return msgspec.json.decode(raw, type=_Any).metadata.resource_version
+    return _ANY_DECODER.decode(raw).metadata.resource_version

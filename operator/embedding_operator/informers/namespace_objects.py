@@ -1,13 +1,20 @@
 """Trim namespaces, and the LimitRanges and ResourceQuotas that bound their pods."""
 
+from typing import Final
+
 import msgspec
 
 from embedding_contract import names
 from embedding_operator.informers.kept import FOREIGN_BYTES, NOTHING, Kept
 
+_LABELS_DECODER: Final = msgspec.json.Decoder(dict[str, str] | None)
+
 
 class _NamespaceLabel(msgspec.Struct, omit_defaults=True):
     injection: str | None = msgspec.field(default=None, name=names.LABEL_INJECTION)
+
+
+_NAMESPACE_LABEL_DECODER: Final = msgspec.json.Decoder(_NamespaceLabel | None)
 
 
 class _WatchedNamespaceMeta(msgspec.Struct, rename="camel"):
@@ -20,6 +27,9 @@ class _WatchedNamespaceMeta(msgspec.Struct, rename="camel"):
 
 class _WatchedNamespace(msgspec.Struct):
     metadata: _WatchedNamespaceMeta
+
+
+_WATCHED_NAMESPACE_DECODER: Final = msgspec.json.Decoder(_WatchedNamespace)
 
 
 class _NamespaceMeta(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -41,8 +51,8 @@ def namespace(raw: msgspec.Raw) -> Kept:
 
     Labels above FOREIGN_BYTES are not stored but for ours, and `labelsUnknown` says so.
     """
-    meta = msgspec.json.decode(raw, type=_WatchedNamespace).metadata
-    ours = msgspec.json.decode(meta.labels, type=_NamespaceLabel | None)
+    meta = _WATCHED_NAMESPACE_DECODER.decode(raw).metadata
+    ours = _NAMESPACE_LABEL_DECODER.decode(meta.labels)
     label = (
         {} if ours is None or ours.injection is None else {names.LABEL_INJECTION: ours.injection}
     )
@@ -53,7 +63,7 @@ def namespace(raw: msgspec.Raw) -> Kept:
     if memoryview(meta.labels).nbytes > FOREIGN_BYTES:
         made.labels_unknown = True
     else:
-        made.labels = msgspec.json.decode(meta.labels, type=dict[str, str] | None) or {}
+        made.labels = _LABELS_DECODER.decode(meta.labels) or {}
     content = msgspec.json.encode(_Namespace(made))
     return Kept(
         namespace="",
@@ -90,6 +100,9 @@ class _LimitRange(msgspec.Struct):
     spec: _LimitSpec = msgspec.field(default_factory=_LimitSpec)
 
 
+_LIMIT_RANGE_DECODER: Final = msgspec.json.Decoder(_LimitRange)
+
+
 class _ScopeExpression(msgspec.Struct, rename="camel", omit_defaults=True):
     scope_name: str
     operator: str
@@ -117,14 +130,17 @@ class _Quota(msgspec.Struct):
     status: _QuotaStatus = msgspec.field(default_factory=_QuotaStatus)
 
 
+_QUOTA_DECODER: Final = msgspec.json.Decoder(_Quota)
+
+
 def limit_range(raw: msgspec.Raw) -> Kept:
     """A LimitRange: the fields that `namespace_bounds` uses; a longer one is not stored."""
-    return _bound(msgspec.json.decode(raw, type=_LimitRange))
+    return _bound(_LIMIT_RANGE_DECODER.decode(raw))
 
 
 def quota(raw: msgspec.Raw) -> Kept:
     """A ResourceQuota: the fields that `namespace_bounds` uses; a longer one is not stored."""
-    return _bound(msgspec.json.decode(raw, type=_Quota))
+    return _bound(_QUOTA_DECODER.decode(raw))
 
 
 def _bound(found: _LimitRange | _Quota) -> Kept:

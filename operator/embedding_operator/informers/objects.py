@@ -37,9 +37,12 @@ class _AnyObject(msgspec.Struct):
     metadata: _AnyMeta
 
 
+_ANY_OBJECT_DECODER: Final = msgspec.json.Decoder(_AnyObject)
+
+
 def nothing(raw: msgspec.Raw) -> Kept:
     """The identity of an object."""
-    meta = msgspec.json.decode(raw, type=_AnyObject).metadata
+    meta = _ANY_OBJECT_DECODER.decode(raw).metadata
     return Kept(namespace=meta.namespace, name=meta.name, version="")
 
 
@@ -55,6 +58,9 @@ class _Injection(msgspec.Struct):
     spec: dict[str, Any]
 
 
+_INJECTION_DECODER: Final = msgspec.json.Decoder(_Injection)
+
+
 class _InjectionOutline(msgspec.Struct, rename="camel"):
     metadata: _InjectionMeta
     digest: str
@@ -65,7 +71,7 @@ class _InjectionOutline(msgspec.Struct, rename="camel"):
 
 def injection(raw: msgspec.Raw) -> Kept:
     """An EmbeddingInjection: the digest of its spec, and those of its policies' selectors."""
-    found = msgspec.json.decode(raw, type=_Injection)
+    found = _INJECTION_DECODER.decode(raw)
     meta, digest = found.metadata, embedding_injection.digest(found.spec)
     is_ours = meta.name == names.INJECTION_NAME
     outline = _InjectionOutline(meta, digest, embedding_injection.selectors(found.spec))
@@ -86,6 +92,9 @@ class _Owner(msgspec.Struct, rename="camel"):
     api_version: str = ""
 
 
+_OWNERS_DECODER: Final = msgspec.json.Decoder(list[_Owner] | None)
+
+
 class _OwnedMeta(msgspec.Struct, rename="camel"):
     name: str
     namespace: str
@@ -97,12 +106,15 @@ class _Owned(msgspec.Struct):
     metadata: _OwnedMeta
 
 
+_OWNED_DECODER: Final = msgspec.json.Decoder(_Owned)
+
+
 def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], bool]) -> Kept:
     """An object of a policy or an index: its identity and its owner.
 
     `is_owner` gets the owner's kind, namespace, name and uid, and the object's name.
     """
-    meta = msgspec.json.decode(raw, type=_Owned).metadata
+    meta = _OWNED_DECODER.decode(raw).metadata
     owner = next(
         (
             it
@@ -127,4 +139,4 @@ def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], boo
 def _owners(raw: msgspec.Raw) -> list[_Owner]:
     if memoryview(raw).nbytes > FOREIGN_BYTES:
         return []
-    return msgspec.json.decode(raw, type=list[_Owner] | None) or []
+    return _OWNERS_DECODER.decode(raw) or []

@@ -78,9 +78,15 @@ class _ListMeta(msgspec.Struct, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
+_LIST_META_DECODER: Final = msgspec.json.Decoder(_ListMeta)
+
+
 class _List(msgspec.Struct):
     metadata: _ListMeta
     items: list[msgspec.Raw] | None = None
+
+
+_LIST_DECODER: Final = msgspec.json.Decoder(_List)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +177,7 @@ class Pages:
         if len(body) * _SMALL_PART < self._most_bytes // _PAGE_PART and limit == self._limit:
             self._limit = min(MOST_OBJECTS, 2 * limit)
         try:
-            found = msgspec.json.decode(body, type=_List)
+            found = _LIST_DECODER.decode(body)
         except msgspec.MsgspecError as error:
             raise self._unreadable() from error
         kept, skipped = [], 0
@@ -188,7 +194,7 @@ class Pages:
         found = _HEAD.match(head) or _TAIL.search(tail)
         if found is None:
             raise self._unreadable()
-        meta = msgspec.json.decode(found[1], type=_ListMeta)
+        meta = _LIST_META_DECODER.decode(found[1])
         return Page(version=meta.resource_version, skipped=1), meta.continue_
 
     def _unreadable(self) -> errors.Unavailable:

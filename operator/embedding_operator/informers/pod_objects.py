@@ -52,6 +52,9 @@ class _Variable(msgspec.Struct, rename="camel", omit_defaults=True):
     value_from: dict[str, msgspec.Raw] | None = None
 
 
+_VARIABLES_DECODER: Final = msgspec.json.Decoder(list[_Variable] | None)
+
+
 class _Resources(msgspec.Struct, omit_defaults=True):
     requests: dict[str, str | int | float] | None = None
     limits: dict[str, str | int | float] | None = None
@@ -137,19 +140,25 @@ class _Pod(msgspec.Struct):
     status: _PodStatus = msgspec.field(default_factory=_PodStatus)
 
 
+_POD_DECODER: Final = msgspec.json.Decoder(_Pod)
+
+
 class _Concerns(msgspec.Struct):
     policy: str = msgspec.field(default="", name=names.LABEL_INJECTED)
     index: str = msgspec.field(default="", name=names.LABEL_INDEX)
 
 
+_CONCERNS_DECODER: Final = msgspec.json.Decoder(_Concerns)
+
+
 def pod(raw: msgspec.Raw) -> Kept:
     """A pod: the fields that `selection`, `coverage` and `sidecars` use."""
-    found = msgspec.json.decode(raw, type=_Pod)
+    found = _POD_DECODER.decode(raw)
     meta = found.metadata
     seen, meta.resource_version = meta.resource_version, ""
     concerns, content = _Concerns(), None
     if memoryview(meta.labels).nbytes <= FOREIGN_BYTES:
-        concerns = msgspec.json.decode(meta.labels, type=_Concerns)
+        concerns = _CONCERNS_DECODER.decode(meta.labels)
         for container in (*(found.spec.containers or ()), *(found.spec.init_containers or ())):
             container.env = _environment(container.env)
         _keep_resources(found, carries=bool(concerns.policy))
@@ -191,7 +200,7 @@ def _environment(
         return msgspec.UNSET
     found = [
         it
-        for it in msgspec.json.decode(raw, type=list[_Variable] | None) or ()
+        for it in _VARIABLES_DECODER.decode(raw) or ()
         if it.name in bypasses.LOOKED_AT and len(it.value) <= VALUE_CHARACTERS
     ]
     for it in found:
@@ -287,9 +296,12 @@ class _Workload(msgspec.Struct):
     spec: _WorkloadSpec
 
 
+_WORKLOAD_DECODER: Final = msgspec.json.Decoder(_Workload)
+
+
 def workload(raw: msgspec.Raw) -> Kept:
     """A Deployment, StatefulSet or DaemonSet that asks for restarts: the fields of `workloads`."""
-    found = msgspec.json.decode(raw, type=_Workload)
+    found = _WORKLOAD_DECODER.decode(raw)
     meta = found.metadata
     asks = meta.annotations.restart is not None or meta.annotations.seen is not None
     return Kept(

@@ -31,6 +31,9 @@ class _Policy(msgspec.Struct, rename="camel"):
     kind: str = names.KIND
 
 
+_POLICY_DECODER: Final = msgspec.json.Decoder(_Policy)
+
+
 class _Sidecar(msgspec.Struct, omit_defaults=True):
     resources: dict[str, Any] | None = None
 
@@ -47,11 +50,17 @@ class _OutlineProvider(msgspec.Struct, omit_defaults=True):
     azure: _OutlineAzure | None = None
 
 
+_OUTLINE_PROVIDER_DECODER: Final = msgspec.json.Decoder(_OutlineProvider)
+
+
 class _OutlineSpec(msgspec.Struct, rename="camel", omit_defaults=True):
     pod_selector: dict[str, Any] | None = None
     sidecar: _Sidecar | None = None
     secrets: list[_Secret] | None = None
     providers: list[_OutlineProvider] | None = None
+
+
+_OUTLINE_SPEC_DECODER: Final = msgspec.json.Decoder(_OutlineSpec)
 
 
 class _Sourced(msgspec.Struct, rename="camel"):
@@ -73,6 +82,9 @@ class _Sources(msgspec.Struct):
     quota: _RedisSource = msgspec.field(default_factory=_RedisSource)
 
 
+_SOURCES_DECODER: Final = msgspec.json.Decoder(_Sources)
+
+
 class _Outline(msgspec.Struct, rename="camel"):
     api_version: str
     kind: str
@@ -82,10 +94,10 @@ class _Outline(msgspec.Struct, rename="camel"):
 
 def policy(raw: msgspec.Raw) -> Kept:
     """A policy: spec and status, which the schema bounds, and the metadata in use."""
-    found = msgspec.json.decode(raw, type=_Policy)
+    found = _POLICY_DECODER.decode(raw)
     meta = found.metadata
     asked = meta.annotations
-    sources = msgspec.json.decode(found.spec, type=_Sources)
+    sources = _SOURCES_DECODER.decode(found.spec)
     if asked.refresh is not None:
         asked.refresh = asked.refresh[:ANNOTATION_CHARACTERS]
     if asked.test_alert is not None:
@@ -118,7 +130,7 @@ def policy(raw: msgspec.Raw) -> Kept:
 
 
 def _outlined(spec: msgspec.Raw) -> _OutlineSpec:
-    found = msgspec.json.decode(spec, type=_OutlineSpec)
+    found = _OUTLINE_SPEC_DECODER.decode(spec)
     # Providers matter where an identity calls one of them.
     by_identity = [it for it in found.providers or () if it.azure and it.azure.tenant_id]
     found.providers = by_identity or None
@@ -149,15 +161,21 @@ class _Class(msgspec.Struct, rename="camel"):
     kind: str = names.CLASS_KIND
 
 
+_CLASS_DECODER: Final = msgspec.json.Decoder(_Class)
+
+
 class _ClassSources(msgspec.Struct, rename="camel"):
     api_key: _Sourced | None = None
     redis: _Sourced | None = None
 
 
+_CLASS_SOURCES_DECODER: Final = msgspec.json.Decoder(_ClassSources)
+
+
 def provider_class(raw: msgspec.Raw) -> Kept:
     """A provider class: spec and status, which the schema bounds."""
-    found = msgspec.json.decode(raw, type=_Class)
-    meta, sources = found.metadata, msgspec.json.decode(found.spec, type=_ClassSources)
+    found = _CLASS_DECODER.decode(raw)
+    meta, sources = found.metadata, _CLASS_SOURCES_DECODER.decode(found.spec)
     named = (sources.api_key, sources.redis)
     return Kept(
         namespace="",
@@ -171,5 +189,5 @@ def provider_class(raw: msgspec.Raw) -> Kept:
             for it in named
             if it is not None and it.secret_key_ref is not None
         ),
-        outline=msgspec.json.encode(msgspec.json.decode(found.spec, type=_OutlineProvider)),
+        outline=msgspec.json.encode(_OUTLINE_PROVIDER_DECODER.decode(found.spec)),
     )

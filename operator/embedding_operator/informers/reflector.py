@@ -48,9 +48,15 @@ class _Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+_EVENT_DECODER: Final = msgspec.json.Decoder(_Event)
+
+
 class _Status(msgspec.Struct):
     code: int = 0
     reason: str = ""
+
+
+_STATUS_DECODER: Final = msgspec.json.Decoder(_Status)
 
 
 class Reflector:
@@ -228,7 +234,7 @@ class Reflector:
                 self._skip()
                 continue
             try:
-                event = msgspec.json.decode(line, type=_Event)
+                event = _EVENT_DECODER.decode(line)
                 if event.type == ERROR:
                     raise self._error(event.object)
                 self._failures = 0
@@ -245,5 +251,5 @@ class Reflector:
     @staticmethod
     def _error(raw: msgspec.Raw) -> errors.Unavailable:
         """The error in a watch, such as 410 for an expired version."""
-        status = msgspec.json.decode(raw, type=_Status)
+        status = _STATUS_DECODER.decode(raw)
         return errors.Unavailable(f"the watch ended with {status.code} {status.reason[:64]}")

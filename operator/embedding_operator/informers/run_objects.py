@@ -45,9 +45,12 @@ class _Job(msgspec.Struct):
     status: _JobStatus = msgspec.field(default_factory=_JobStatus)
 
 
+_JOB_DECODER: Final = msgspec.json.Decoder(_Job)
+
+
 def job(raw: msgspec.Raw) -> Kept:
     """A Job: its owner and its conditions."""
-    found = msgspec.json.decode(raw, type=_Job)
+    found = _JOB_DECODER.decode(raw)
     found.status.conditions = (found.status.conditions or [])[:NAMES_KEPT]
     return _kept(found.metadata, found)
 
@@ -77,9 +80,12 @@ class _Run(msgspec.Struct):
     status: _RunStatus = msgspec.field(default_factory=_RunStatus)
 
 
+_RUN_DECODER: Final = msgspec.json.Decoder(_Run)
+
+
 def run(raw: msgspec.Raw) -> Kept:
     """A pod of a Job: its owner and the termination messages of its containers."""
-    found = msgspec.json.decode(raw, type=_Run)
+    found = _RUN_DECODER.decode(raw)
     statuses = [
         it for it in found.status.container_statuses or () if it.name == names.VECTORS_CONTAINER
     ]

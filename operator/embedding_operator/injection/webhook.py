@@ -219,10 +219,13 @@ class _Review(msgspec.Struct):
     request: _About
 
 
+_REVIEW_DECODER: Final = msgspec.json.Decoder(_Review)
+
+
 def namespace_of(body: bytes) -> str:
     """The namespace of a review, decoded alone; empty if it is not a review."""
     try:
-        return msgspec.json.decode(body, type=_Review).request.namespace[:NAMESPACE_CHARACTERS]
+        return _REVIEW_DECODER.decode(body).request.namespace[:NAMESPACE_CHARACTERS]
     except msgspec.MsgspecError:
         return ""
 

@@ -64,6 +64,9 @@ class _Status(msgspec.Struct):
     config: _Config | None = None
 
 
+_STATUS_DECODER: Final = msgspec.json.Decoder(_Status)
+
+
 class _State(msgspec.Struct):
     state: str
 
@@ -77,13 +80,16 @@ class _Alert(msgspec.Struct):
     receivers: list[_Receiver]
 
 
+_ALERTS_DECODER: Final = msgspec.json.Decoder(list[_Alert])
+
+
 def cluster(body: bytes) -> str:
     """The state of the cluster, from an answer of /api/v2/status.
 
     Raises:
         NotUnderstood: the answer has another form.
     """
-    return bounded(str(decoded(body, _Status).cluster.status))
+    return bounded(str(decoded(body, _STATUS_DECODER).cluster.status))
 
 
 def integrations(body: bytes) -> dict[str, tuple[str, ...]]:
@@ -92,7 +98,7 @@ def integrations(body: bytes) -> dict[str, tuple[str, ...]]:
     Raises:
         NotUnderstood: the answer or its configuration has another form.
     """
-    status = decoded(body, _Status)
+    status = decoded(body, _STATUS_DECODER)
     try:
         parsed = yaml.safe_load(status.config.original if status.config else "")
         receivers = parsed["receivers"] or []
@@ -107,7 +113,7 @@ def held(body: bytes) -> Held | None:
     Raises:
         NotUnderstood: the answer has another form.
     """
-    listed = decoded(body, list[_Alert])
+    listed = decoded(body, _ALERTS_DECODER)
     if not listed:
         return None
     names = sorted({it.name for alert in listed for it in alert.receivers})[:RECEIVERS_LIMIT]

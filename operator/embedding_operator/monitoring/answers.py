@@ -1,7 +1,7 @@
 """Answers of monitoring servers, and the error for failures. No IO."""
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -29,16 +29,16 @@ class NotUnderstood(ValueError):  # noqa: N818 - says what the answer is
     """An answer has not the form of this API."""
 
 
-def decoded(body: bytes | msgspec.Raw, kind: Any) -> Any:
-    """JSON as a type of msgspec; other fields are ignored.
+def decoded(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
+    """JSON by a decoder of msgspec; other fields are ignored.
 
     Raises:
         NotUnderstood: it is not JSON, incomplete, or of another form.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise NotUnderstood(str(kind)) from None
+        raise NotUnderstood(str(decoder.type)) from None
 
 
 def bounded(text: str) -> str:

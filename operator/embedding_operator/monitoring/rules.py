@@ -80,8 +80,14 @@ class _Name(msgspec.Struct):
     file: str = ""
 
 
+_NAME_DECODER: Final = msgspec.json.Decoder(_Name)
+
+
 class _Group(msgspec.Struct):
     rules: list[_Rule] | None = None
+
+
+_GROUP_DECODER: Final = msgspec.json.Decoder(_Group)
 
 
 class _Groups(msgspec.Struct):
@@ -90,6 +96,9 @@ class _Groups(msgspec.Struct):
 
 class _Rules(msgspec.Struct):
     data: _Groups
+
+
+_RULES_DECODER: Final = msgspec.json.Decoder(_Rules)
 
 
 class _Metric(msgspec.Struct):
@@ -111,12 +120,18 @@ class _Query(msgspec.Struct):
     data: _Vector
 
 
+_QUERY_DECODER: Final = msgspec.json.Decoder(_Query)
+
+
 class _Runtime(msgspec.Struct):
     reloadConfigSuccess: bool  # noqa: N815 - theirs
 
 
 class _RuntimeInfo(msgspec.Struct):
     data: _Runtime
+
+
+_RUNTIME_INFO_DECODER: Final = msgspec.json.Decoder(_RuntimeInfo)
 
 
 def expected(rule: Object) -> tuple[Group, ...]:
@@ -135,12 +150,12 @@ def loaded(body: bytes, wanted: Mapping[str, Group]) -> dict[str, Loaded]:
         NotUnderstood: the answer has another form.
     """
     found: dict[str, Loaded] = {}
-    for raw in decoded(body, _Rules).data.groups or ():
-        listed = decoded(raw, _Name)
+    for raw in decoded(body, _RULES_DECODER).data.groups or ():
+        listed = decoded(raw, _NAME_DECODER)
         group = wanted.get(listed.name)
         if group is None or not _is_of(listed.file, group):
             continue
-        rules = decoded(raw, _Group).rules or []
+        rules = decoded(raw, _GROUP_DECODER).rules or []
         seen = Loaded(
             is_current=_fingerprint(rules, group.label_names) == group.fingerprint,
             queries=_digest([rule.query for rule in rules]),
@@ -163,7 +178,7 @@ def up(body: bytes) -> dict[tuple[str, str], dict[str, bool]]:
         NotUnderstood: the answer has another form.
     """
     found: dict[tuple[str, str], dict[str, bool]] = {}
-    for sample in decoded(body, _Query).data.result:
+    for sample in decoded(body, _QUERY_DECODER).data.result:
         metric = sample.metric
         pods = found.setdefault((metric.namespace, metric.policy), {})
         pods[metric.pod] = sample.value[1] == "1"
@@ -176,7 +191,7 @@ def reloaded(body: bytes) -> bool:
     Raises:
         NotUnderstood: the answer has another form.
     """
-    info: _RuntimeInfo = decoded(body, _RuntimeInfo)
+    info: _RuntimeInfo = decoded(body, _RUNTIME_INFO_DECODER)
     return info.data.reloadConfigSuccess
 
 

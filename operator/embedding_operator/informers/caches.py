@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,7 +21,7 @@ from embedding_operator.informers import (
 )
 from embedding_operator.informers.changes import WatchedChanges
 from embedding_operator.informers.fifo_lock import FifoLock
-from embedding_operator.informers.kept import Kept, Trim
+from embedding_operator.informers.kept import Trim
 from embedding_operator.informers.live_reads import LiveReads
 from embedding_operator.informers.named_secrets import NamedSecrets, Readers
 from embedding_operator.informers.pages import Pages, Source
@@ -190,16 +190,10 @@ class Caches:
 
         Each review and each reconcile reads all of them, so nothing else is decoded.
         """
-        return [self._outline(it) for it in self.policies.of(namespace)]
-
-    def _outline(self, kept: Kept) -> Object:
-        """The outline of a policy, with the identities of its classes."""
-        found: dict[str, Any] = msgspec.json.decode(kept.outline)
-        classes = [self.classes.kept("", name) for name in kept.classes]
-        of_classes = [msgspec.json.decode(it.outline) for it in classes if it is not None]
-        if of_classes:
-            found["spec"]["providers"] = [*found["spec"].get("providers", ()), *of_classes]
-        return found
+        return [
+            policy_objects.outlined(it, (self.classes.kept("", name) for name in it.classes))
+            for it in self.policies.of(namespace)
+        ]
 
     def index(self, namespace: str, name: str) -> Object | None:
         """An index with spec, status and the metadata in use."""

@@ -3,6 +3,7 @@
 Decoding builds the declared fields only; the schema bounds spec and status.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from embedding_contract import names
 from embedding_operator.informers import objects
 from embedding_operator.informers.kept import NOTHING, Kept
+from embedding_operator.kube.kinds import Object
 
 ANNOTATION_CHARACTERS: Final = 256
 
@@ -191,3 +193,12 @@ def provider_class(raw: msgspec.Raw) -> Kept:
         ),
         outline=msgspec.json.encode(_OUTLINE_PROVIDER_DECODER.decode(found.spec)),
     )
+
+
+def outlined(kept: Kept, classes: Iterable[Kept | None]) -> Object:
+    """The outline of a policy, with the identities of its classes as far as they are there."""
+    found: Object = msgspec.json.decode(kept.outline)
+    of_classes = [msgspec.json.decode(it.outline) for it in classes if it is not None]
+    if of_classes:
+        found["spec"]["providers"] = [*found["spec"].get("providers", ()), *of_classes]
+    return found

@@ -106,7 +106,7 @@ class _Owned(msgspec.Struct):
     metadata: _OwnedMeta
 
 
-_OWNED_DECODER: Final = msgspec.json.Decoder(_Owned)
+_DEPENDENT_DECODER: Final = msgspec.json.Decoder(_Owned)
 
 
 def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], bool]) -> Kept:
@@ -114,7 +114,7 @@ def owned(raw: msgspec.Raw, *, is_owner: Callable[[str, str, str, str, str], boo
 
     `is_owner` gets the owner's kind, namespace, name and uid, and the object's name.
     """
-    meta = _OWNED_DECODER.decode(raw).metadata
+    meta = _DEPENDENT_DECODER.decode(raw).metadata
     owner = next(
         (
             it

@@ -73,6 +73,8 @@ def uses_last_key(world):
     return [it.sidecar.embed(f"by the last key {it.name}").status_code for it in pods]
 
 
+# CPython 3.11's ssl leaves a socket unclosed that is reset between connect and handshake.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.timeout(2 * SOAK_SECONDS + 900)
 @pytest.mark.parametrize(
     ("seconds", "longest"),

@@ -81,7 +81,6 @@ class WebhookCA:
         self._place = place
         self._may_write = may_write
         self._clock = clock
-        self._checked_at: datetime | None = None
         self._due_at: datetime | None = None
         self._could_write = False
         self._owner: dict[str, Any] | None = None
@@ -93,7 +92,6 @@ class WebhookCA:
             errors.OperatorError: the API server does not answer or refuses, or was told of a new
                 authority just now.
         """
-        self._checked_at = self._clock()
         may_write = self._could_write = self._may_write()
         bundle = (None if may_write else self._stored()) or self._bundle()
         if not self._place.file.exists():
@@ -127,11 +125,11 @@ class WebhookCA:
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
         """Wait until stopped, or for so long, or until a certificate is due or the Lease is got."""
-        ends_at = time.monotonic() + seconds
+        ends_at, was_due = time.monotonic() + seconds, self._is_due()
         while (left := ends_at - time.monotonic()) > 0 and not stopping.wait(
             min(left, LOOK_SECONDS)
         ):
-            if self._falls_due() or self._gets_lease():
+            if (self._is_due() and not was_due) or self._gets_lease():
                 return
 
     def _gets_lease(self) -> bool:
@@ -139,15 +137,8 @@ class WebhookCA:
         return self._may_write() and not self._could_write
 
     def _is_due(self) -> bool:
-        """True if the holder of the Lease has yet to renew what this replica has read."""
+        """True if a certificate is due, which the holder of the Lease has yet to renew."""
         return self._due_at is not None and self._due_at < self._clock()
-
-    def _falls_due(self) -> bool:
-        """True if a certificate is due that was not when the last check began."""
-        due_at, checked_at = self._due_at, self._checked_at
-        return (
-            due_at is not None and checked_at is not None and checked_at <= due_at < self._clock()
-        )
 
     def _stored(self) -> certificates.Bundle | None:
         """The bundle in the Secret as it is; None where there is none."""

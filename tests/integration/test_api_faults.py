@@ -18,6 +18,7 @@ from embedding_operator.kube import kinds
 from tests.parts import api_faults, api_proxy, end_states, forked, reconciling, shipped_roles, steps
 from tests.parts import vault as real
 from tests.parts.api_faults import Fault, Harm, To
+from tests.parts.installation import wait
 from tests.parts.kubectl import Kubectl
 from tests.parts.steps import World
 
@@ -86,10 +87,12 @@ class Stage:
 
     def until(self, check: Callable[[], bool]) -> None:
         """Wait for what the operator has to do."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not check():
-            assert time.monotonic() < deadline, self.last_words()
-            time.sleep(LOOK_SECONDS)
+        wait(
+            check,
+            "what the operator has to do",
+            timeout_seconds=PATIENCE_SECONDS,
+            last=self.last_words,
+        )
 
     def strays(self) -> set[str]:
         """Namespaces in which the operator owns something though nobody asked for it there."""
@@ -236,8 +239,7 @@ def harm_watches(stage: Stage, fault: Fault) -> None:
     stage.proxy.harm(fault)
     stage.flip(*NAMES)
     if fault.harm is Harm.MISSED:
-        while stage.proxy.struck[fault.name] < len(NAMES):
-            time.sleep(0.1)
+        stage.until(lambda: stage.proxy.struck[fault.name] >= len(NAMES))
         stage.proxy.harm(None)
         stage.proxy.tell(410, "Expired")
     stage.settle(*NAMES)

@@ -191,8 +191,7 @@ def reloaded(body: bytes) -> bool:
     Raises:
         NotUnderstood: the answer has another form.
     """
-    info: _RuntimeInfo = decoded(body, _RUNTIME_INFO_DECODER)
-    return info.data.reloadConfigSuccess
+    return decoded(body, _RUNTIME_INFO_DECODER).data.reloadConfigSuccess
 
 
 def refusal(rule: Object) -> str | None:

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[4]
 MODULES = sorted(
     file for folder in ("operator", "sidecar", "vectors") for file in (ROOT / folder).rglob("*.py")
 )
+PROCESSES = 4
+"""About half of them crashed without decoders."""
 FIRST_DECODES = """
 import sys, threading
 import msgspec
@@ -55,10 +55,9 @@ def test_no_module_decodes_by_type_without_decoder():
     assert found == []
 
 
-@pytest.mark.parametrize("attempt", range(4))
-def test_threads_that_decode_first_end_no_process(attempt):
-    _ = attempt
-    ended = subprocess.run(
-        [sys.executable, "-c", FIRST_DECODES], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
+def test_threads_that_decode_first_end_no_process():
+    for _ in range(PROCESSES):
+        ended = subprocess.run(
+            [sys.executable, "-c", FIRST_DECODES], capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")

@@ -68,7 +68,7 @@ class Holder:
                 seen=seen,
                 sidecar=sidecar(chosen),
                 deadline_seconds=chosen.reconcile_deadline_seconds,
-                changed=_policies_queued(seen, queues),
+                changed=seen.queue_policies,
             )
         reconciler = Reconciler(
             objects=api,
@@ -214,16 +214,6 @@ def _told(queues: workers.Queues) -> Callable[[ObjectKey, float], None]:
             queues.indexes.add(index, after_seconds=after_seconds)
 
     return tell
-
-
-def _policies_queued(seen: informers.Caches, queues: workers.Queues) -> Callable[[str], None]:
-    """Queue the policies of a namespace."""
-
-    def queue(namespace: str) -> None:
-        for policy in seen.policies.of(namespace):
-            queues.policies.add(policy.key)
-
-    return queue
 
 
 def _measured(

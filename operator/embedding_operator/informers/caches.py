@@ -265,6 +265,10 @@ class Caches:
         """Major and minor of the API server, as of the last list or stream; (0, 0) before it."""
         return self._server_version or (0, 0)
 
+    def queue_policies(self, namespace: str) -> None:
+        """Queue all policies of a namespace."""
+        self._routes.queue_policies(namespace)
+
     def wrote_policy(self, answer: Object) -> None:
         """Store the answer to a write of a policy's status."""
         self.policies.wrote(answer)
@@ -303,17 +307,7 @@ class Caches:
 
     def _owned_trim(self, kind: Kind) -> Trim:
         named = sources.OWNED_NAMES.get(kind)
-
-        def is_owner(owner: str, namespace: str, owner_name: str, uid: str, name: str) -> bool:
-            is_index = owner == names.INDEX_KIND
-            store = self.indexes if is_index else self.policies
-            found = store.kept(namespace, owner_name)
-            is_its_own = found is not None and found.uid == uid
-            if is_index:
-                return is_its_own and name == names.index_objects(owner_name)
-            return is_its_own and (named is None or name in named(owner_name))
-
-        return partial(objects.owned, is_owner=is_owner)
+        return objects.of_dependents(named, policy=self.policies.kept, index=self.indexes.kept)
 
     def _reflectors(self) -> list[Reflector]:
         return [it for scope in self._scopes for it in self._reflectors_of(scope)]

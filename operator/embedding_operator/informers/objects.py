@@ -4,16 +4,20 @@ Decoding builds the declared fields only. A field without a bound is decoded aft
 known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from embedding_contract import names
-from embedding_operator.informers.kept import FOREIGN_BYTES, Kept
+from embedding_operator.informers.kept import FOREIGN_BYTES, Kept, Trim
 from embedding_operator.injection import embedding_injection
 
 _NO_LIST: Final = msgspec.Raw(b"[]")
+
+Find = Callable[[str, str], Kept | None]
+"""The object of a namespace and a name, as it is stored."""
 
 
 class Meta(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -140,3 +144,22 @@ def _owners(raw: msgspec.Raw) -> list[_Owner]:
     if memoryview(raw).nbytes > FOREIGN_BYTES:
         return []
     return _OWNERS_DECODER.decode(raw) or []
+
+
+def of_dependents(
+    named: Callable[[str], Collection[str]] | None, *, policy: Find, index: Find
+) -> Trim:
+    """Trims objects whose owner is a policy or an index that is found.
+
+    Those of a policy count if `named`, where it is given, has their names.
+    """
+
+    def is_owner(owner: str, namespace: str, owner_name: str, uid: str, name: str) -> bool:
+        is_index = owner == names.INDEX_KIND
+        found = (index if is_index else policy)(namespace, owner_name)
+        is_its_own = found is not None and found.uid == uid
+        if is_index:
+            return is_its_own and name == names.index_objects(owner_name)
+        return is_its_own and (named is None or name in named(owner_name))
+
+    return partial(owned, is_owner=is_owner)

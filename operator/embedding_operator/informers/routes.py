@@ -57,10 +57,14 @@ class Routes:
 
     def queue_all(self, namespace: str) -> None:
         """Queue all policies and indexes of a namespace."""
-        for policy in self._stores.policies.of(namespace):
-            self._policies.add(policy.key)
+        self.queue_policies(namespace)
         for index in self._stores.indexes.of(namespace):
             self._indexes.add(index.key)
+
+    def queue_policies(self, namespace: str) -> None:
+        """Queue all policies of a namespace."""
+        for policy in self._stores.policies.of(namespace):
+            self._policies.add(policy.key)
 
     def policy_changed(self, before: Kept | None, after: Kept | None) -> None:
         """Queue a policy, its classes, its indexes, and the injection of its namespace."""

@@ -249,7 +249,7 @@ def test_key_that_becomes_due_wakes_few_of_many_workers():
     assert len(looks) < keys * workers
 
 
-def test_earlier_key_is_taken_at_its_time_by_workers_that_wait_for_later_one():
+def test_earlier_key_comes_in_time_though_workers_wait_for_later_one():
     queue: WorkQueue[ObjectKey] = WorkQueue()
     served: SimpleQueue[ObjectKey] = SimpleQueue()
     queue.add(A, after_seconds=3600)

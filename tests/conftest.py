@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from dev import cluster
+from dev.cluster import artifacts
 from tests.parts import compatibility, kubectl, secrecy, shipped_roles
 
 CRD = Path(__file__).parents[1] / "crds" / "embeddingpolicies.yaml"
@@ -46,6 +47,19 @@ def record_row(record_property: Callable[[str, object], None]) -> compatibility.
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--all-rights-used`: fail if the chart gives a right that no test of the run used."""
     parser.addoption(ALL_RIGHTS, action="store_true", help="for runs of the whole cluster tier")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what the chosen minor of Kubernetes lacks; without a choice nothing is skipped."""
+    chosen = os.environ.get(artifacts.VERSION)
+    for mark in item.iter_markers("needs_kubernetes"):
+        minor, what = mark.args
+        if chosen and _number(chosen) < _number(minor):
+            pytest.skip(f"Kubernetes {minor} is the first with {what}")
+
+
+def _number(minor: str) -> tuple[int, ...]:
+    return tuple(map(int, minor.split(".")))
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,8 @@ from embedding_operator.injection import (
 from tests.parts import both_ways, direct, injected_pods, pods
 from tests.parts.both_ways import WAYS, comparable
 
+pytestmark = pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1")
+
 TOO_OLD = "server-too-old"
 CASES = {case.name: case for case in pods.cases() if case.name != TOO_OLD}
 """A server without native sidecars has no MutatingAdmissionPolicy either."""

@@ -19,7 +19,7 @@ from typing import Final
 from dev.cluster import cache
 from tests.scale import __main__ as scale
 from tests.scale import generator, leftovers, machine, page, ranges, results
-from tests.scale.model import asking, caching, connecting, counting, parts, section
+from tests.scale.model import asking, caching, calling, counting, parts, section
 from tests.scale.model.quantities import QUANTITIES
 
 Measured = dict[str, dict[int, float]]
@@ -27,7 +27,7 @@ Measured = dict[str, dict[int, float]]
 
 def _redis() -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        of = (counting, caching, connecting)
+        of = (counting, caching, calling)
         return {name: it for one in of for name, it in one.measure(Path(folder)).items()}
 
 

@@ -57,9 +57,10 @@ class Cluster:
 
     @property
     def draw_cores(self) -> float:
-        """Cores of Redis where each policy has a rate: one draw for each call."""
+        """Cores of Redis where each policy has a rate."""
         cost = formulas.message_microseconds(self.values, self.policy_pods)
-        return self.pods * self.calls_a_second * cost / MICROSECONDS
+        draws = self.calls_a_second * formulas.draws_of_call(self.calls_a_second)
+        return self.pods * draws * cost / MICROSECONDS
 
     @property
     def poll_cores(self) -> float:
@@ -109,8 +110,8 @@ def pods_of_one_window(values: Values, *, calls_a_second: float) -> float:
     """Pods of one policy with a rate that fill one core: a draw costs more the more pods it has."""
     base = formulas.message_microseconds(values, 0)
     of_each = formulas.message_microseconds(values, 1) - base
-    per_call = MICROSECONDS / calls_a_second
-    return (math.sqrt(base**2 + 4 * of_each * per_call) - base) / (2 * of_each)
+    draws = calls_a_second * formulas.draws_of_call(calls_a_second)
+    return (math.sqrt(base**2 + 4 * of_each * MICROSECONDS / draws) - base) / (2 * of_each)
 
 
 def most_pods_of_window() -> int:

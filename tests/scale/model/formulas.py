@@ -14,6 +14,7 @@ from embedding_sidecar.cache.cache_entry import Entry
 from embedding_sidecar.policy import current_policy
 from embedding_sidecar.quota import quota_store, share
 from embedding_sidecar.quota.periods import DAY
+from embedding_sidecar.rate import draws
 
 Values = Mapping[str, Mapping[int, float]]
 """Measured values of a quantity, by size."""
@@ -47,10 +48,23 @@ def claims_of_call(calls_a_second: float) -> float:
     return 1 / served + pause
 
 
+def draws_of_call(calls_a_second: float) -> float:
+    """Messages for each call with a rate: its draw, and what its answer shows to be unused.
+
+    That goes with the next draw, or alone after draws.RETURN_SECONDS.
+    """
+    return 1 + math.exp(-draws.RETURN_SECONDS * calls_a_second)
+
+
+def claims_of_pod(calls_a_second: float) -> float:
+    """Claims of a pod a second: for its calls, and its report of each QUOTA_SECONDS."""
+    return calls_a_second * claims_of_call(calls_a_second) + 1 / current_policy.QUOTA_SECONDS
+
+
 def claims_a_second(pods: float, *, calls_a_second: float, policy_pods: int = POLICY_PODS) -> float:
-    """Claims of all pods: for calls, each pod's report, and the operator's look at each policy."""
-    of_pod = calls_a_second * claims_of_call(calls_a_second) + 1 / current_policy.QUOTA_SECONDS
-    return pods * of_pod + pods / policy_pods / watchlist.QUOTA_SECONDS
+    """Claims of all pods, with those for the operator's looks at each policy's quota."""
+    looks = pods / policy_pods / watchlist.QUOTA_SECONDS
+    return pods * claims_of_pod(calls_a_second) + looks
 
 
 def claim_microseconds(values: Values, leases: int) -> float:

@@ -13,6 +13,8 @@ from tests.scale.model.formulas import (
     Values,
     claim_microseconds,
     claims_of_call,
+    claims_of_pod,
+    draws_of_call,
     edit_asks,
     idle_asks_a_second,
     idle_cores,
@@ -53,6 +55,9 @@ def _of_each(name: str, fit: int) -> Callable[[Values, int], float]:
 
 
 _SIZES: Final = (1_000, 10_000, 100_000)
+_SIDECARS: Final = (2, 4, 8)
+CALLED_A_SECOND: Final = 4.0
+"""Calls of each real sidecar."""
 _PODS: Final = (40, 500, 5_000)
 
 QUANTITIES: Final[Mapping[str, Quantity]] = {
@@ -115,11 +120,27 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         model=item_bytes,
         digits=0,
     ),
+    "claims": Quantity(
+        title=f"claims a second, each sidecar with {CALLED_A_SECOND:.0f} calls a second",
+        size="sidecars",
+        fits=(),
+        checks=_SIDECARS,
+        model=lambda _, size: size * claims_of_pod(CALLED_A_SECOND),
+        digits=2,
+    ),
+    "draws": Quantity(
+        title="draws a second of the same, each with a rate",
+        size="sidecars",
+        fits=(),
+        checks=_SIDECARS,
+        model=lambda _, size: size * CALLED_A_SECOND * draws_of_call(CALLED_A_SECOND),
+        digits=1,
+    ),
     "connections": Quantity(
-        title="connections to one Redis for all, with a rate",
+        title="connections to Redis of the same",
         size="sidecars",
         fits=(1,),
-        checks=(2, 4, 8),
+        checks=_SIDECARS,
         model=_of_each("connections", 1),
         digits=0,
     ),

@@ -181,10 +181,11 @@ measured, at sizes that no constant was fitted at.
   and reports every 30 s; the operator has one pod of each policy report every 15 s. With *r* calls
   a second at random and *q* = e^(-10 *r*), a call takes *q* / (1 - (1 - *q*)^16) + *q* claims: 1/16
   of a busy pod, 2 of an idle one. It is checked with the sidecar's quota on a clock of its own and
-  a store in memory that counts claims.
+  a store in memory that counts claims, and with real sidecars.
+- **Draws** of a rate: 1 + e^(-*r* / 10) for each call: its own, and one that returns the unused
+  tokens of its bound, which goes with the next draw or alone after 0.1 s.
 - **Cost of a claim.** {claim}
-- **Cost of a draw.** {draw} The constant part is that of the window's half seconds, and at least
-  one draw is sent for each call of a policy with a rate.
+- **Cost of a draw.** {draw} The constant part is that of the window's half seconds.
 - All costs are time of Redis's main thread by its own INFO, the least of three rounds, with
   32 connections that have one message each under way (draws: 8). The Redis that counts has
   `appendfsync always`, as an exact quota needs; where fewer claims share one write to its file,

@@ -50,6 +50,11 @@ def test_claims_of_call_are_those_of_quota(calls_an_hour):
     assert deviation(formulas.claims_of_call(calls_an_hour / 3_600), counted) < 0.1
 
 
+def test_rest_of_draw_goes_with_next_one_of_busy_pod_and_alone_of_idle_one():
+    assert formulas.draws_of_call(100) == pytest.approx(1, abs=1e-4)
+    assert formulas.draws_of_call(0.001) == pytest.approx(2, abs=1e-3)
+
+
 def test_claims_are_of_calls_reports_and_looks_of_operator():
     idle = formulas.claims_a_second(300, calls_a_second=0, policy_pods=10)
     assert idle == pytest.approx(300 / 30 + 30 / 15)
@@ -112,7 +117,8 @@ def test_core_is_full_with_pods_that_model_says():
 @pytest.mark.parametrize("calls_a_second", [0.1, 1, 10])
 def test_core_is_full_with_pods_of_one_window(calls_a_second):
     pods = cluster.pods_of_one_window(VALUES, calls_a_second=calls_a_second)
-    spent = pods * calls_a_second * formulas.message_microseconds(VALUES, pods)
+    draws = pods * calls_a_second * formulas.draws_of_call(calls_a_second)
+    spent = draws * formulas.message_microseconds(VALUES, pods)
     assert spent == pytest.approx(cluster.MICROSECONDS)
 
 

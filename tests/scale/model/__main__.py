@@ -1,8 +1,8 @@
 """`python -m tests.scale.model`: measure the sizes that the model is fitted to and checked at.
 
-python -m tests.scale.model [redis] [pods-40] [pods-200] [pods-500] [pods-5000] [--keep]
+python -m tests.scale.model [NAME...] [--keep]
 
-Without a name all run. `--keep` writes the values into `tests/scale/results` and docs/scale.md.
+Names are `redis`, `sidecars` and `pods-N`; without one all run. `--keep` writes the values into `tests/scale/results` and docs/scale.md.
 """
 
 import argparse
@@ -27,8 +27,12 @@ Measured = dict[str, dict[int, float]]
 
 def _redis() -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        of = (counting, caching, calling)
-        return {name: it for one in of for name, it in one.measure(Path(folder)).items()}
+        return counting.measure(Path(folder)) | caching.measure(Path(folder))
+
+
+def _sidecars() -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        return calling.measure(Path(folder))
 
 
 def _pods(wanted: generator.Generator) -> Measured:
@@ -39,6 +43,7 @@ def _pods(wanted: generator.Generator) -> Measured:
 SIZES: Final = QUANTITIES["editAsks"].sizes
 PARTS: Final[Mapping[str, Callable[[], Measured]]] = {
     "redis": _redis,
+    "sidecars": _sidecars,
     **{it.name: partial(_pods, it) for it in map(asking.generator_of, SIZES)},
 }
 

@@ -15,7 +15,7 @@ from tests.scale.model.formulas import MODEL
 from tests.scale.model.quantities import CALLED_A_SECOND, QUANTITIES
 from tests.scale.model.served import Served, served
 
-RATE: Final = provider_terms.Rate(requests_per_minute=LIMIT)
+RATE: Final = provider_terms.Rate(requests_per_minute=LIMIT, tokens_per_minute=LIMIT)
 CALLED_SECONDS: Final = 60.0
 _SIZES: Final = QUANTITIES["connections"].sizes
 
@@ -66,5 +66,5 @@ async def _call_one(client: httpx2.AsyncClient, sidecar: stage.Server) -> None:
     ends, at = loop.time() + CALLED_SECONDS, loop.time()
     while (at := at + chance.expovariate(CALLED_A_SECOND)) < ends:
         await asyncio.sleep(max(0.0, at - loop.time()))
-        body = {"model": MODEL, "input": f"text {next(_NUMBERS)}", "encoding_format": "base64"}
+        body = {"model": MODEL, "input": stage.text(next(_NUMBERS)), "encoding_format": "base64"}
         (await client.post(url, json=body)).raise_for_status()

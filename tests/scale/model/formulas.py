@@ -49,9 +49,9 @@ def claims_of_call(calls_a_second: float) -> float:
 
 
 def draws_of_call(calls_a_second: float) -> float:
-    """Messages for each call with a rate: its draw, and what its answer shows to be unused.
+    """Messages for each call with a rate of tokens: its draw, and the return of unused tokens.
 
-    That goes with the next draw, or alone after draws.RETURN_SECONDS.
+    The return goes with the next draw, or alone after draws.RETURN_SECONDS.
     """
     return 1 + math.exp(-draws.RETURN_SECONDS * calls_a_second)
 

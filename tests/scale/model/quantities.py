@@ -129,7 +129,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         digits=2,
     ),
     "draws": Quantity(
-        title="draws a second of the same, each with a rate",
+        title="draws a second of the same, with a rate of tokens",
         size="sidecars",
         fits=(),
         checks=_SIDECARS,

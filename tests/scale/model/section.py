@@ -182,8 +182,9 @@ measured, at sizes that no constant was fitted at.
   a second at random and *q* = e^(-10 *r*), a call takes *q* / (1 - (1 - *q*)^16) + *q* claims: 1/16
   of a busy pod, 2 of an idle one. It is checked with the sidecar's quota on a clock of its own and
   a store in memory that counts claims, and with real sidecars.
-- **Draws** of a rate: 1 + e^(-*r* / 10) for each call: its own, and one that returns the unused
-  tokens of its bound, which goes with the next draw or alone after 0.1 s.
+- **Draws.** A rate of requests takes one for each call, a rate of tokens 1 + e^(-*r* / 10): the
+  unused tokens of a call go back with the next draw, or alone after 0.1 s. Tables below have a rate
+  of tokens.
 - **Cost of a claim.** {claim}
 - **Cost of a draw.** {draw} The constant part is that of the window's half seconds.
 - All costs are time of Redis's main thread by its own INFO, the least of three rounds, with

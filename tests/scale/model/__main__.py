@@ -2,7 +2,8 @@
 
 python -m tests.scale.model [NAME...] [--keep]
 
-Names are `redis`, `sidecars` and `pods-N`; without one all run. `--keep` writes the values into `tests/scale/results` and docs/scale.md.
+Names are `redis`, `sidecars` and `pods-N`; without one all run. `--keep` writes the values into
+`tests/scale/results` and docs/scale.md.
 """
 
 import argparse

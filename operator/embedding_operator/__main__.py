@@ -119,7 +119,8 @@ def _run() -> int:
     registry = kopf_setup.registry()
     behaviour = kopf_setup.settings(sees_definitions=not chosen.watch_namespaces)
     if chosen.webhook is not None:
-        skipped = skipped_pods.SkippedPods(events=events.EventRecorder(objects=free)).start()
+        told = events.EventRecorder(objects=free).start()
+        skipped = skipped_pods.SkippedPods(events=told)
         hook = webhook.Webhook(
             seen=seen, sidecar=holder.sidecar(chosen), tells=skipped, counts=measured
         )

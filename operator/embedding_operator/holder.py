@@ -7,6 +7,7 @@ for `prepare`.
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from embedding_operator import indexes, informers, metrics, settings, sidecars, vault
 from embedding_operator.controller import (
@@ -24,6 +25,9 @@ from embedding_operator.kube import client, events
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.monitoring import monitor, prometheuses
 
+EVENTS_SECONDS: Final = 1.0
+"""The time to write the events that still wait as the work ends."""
+
 
 class Holder:
     """The work of the holder."""
@@ -39,7 +43,7 @@ class Holder:
         measured: metrics.Metrics,
     ) -> None:
         self._seen = seen
-        told = events.EventRecorder(objects=api)
+        self._events = told = events.EventRecorder(objects=api)
         self._store = store = _store(chosen, api, measured, queues)
         self._asked = asked = sidecars.Prober(
             asks=sidecars.Client(),
@@ -145,6 +149,7 @@ class Holder:
 
     def start(self) -> None:
         """Begin all of it."""
+        self._events.start()
         self._asked.start()
         self._monitoring.start()
         if self._store is not None:
@@ -153,7 +158,9 @@ class Holder:
 
     def end(self, *, within_seconds: float) -> bool:
         """Reconcile no more; true if all reconciles under way ended in time."""
-        return self._workers.end(within_seconds=within_seconds)
+        have_ended = self._workers.end(within_seconds=within_seconds)
+        self._events.close(within_seconds=EVENTS_SECONDS)
+        return have_ended
 
     def close(self) -> None:
         """End the rest."""

@@ -131,6 +131,7 @@ def told(world, plan, seen, pods, *, ready_seconds):
         *seen.failed[:SHOWN],
         *seen.mixed[:SHOWN],
         *(f"bare at {it:.1f} s" for it in pods.bare),
+        *(world.failed_open()[-SHOWN:] if pods.bare else ()),
     )
     failed = "".join(f"\n  {it}" for it in wrong)
     return (

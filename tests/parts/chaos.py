@@ -48,11 +48,12 @@ _TIMEOUTS: Final = {"callSeconds": 3, "requestSeconds": 30}
 WEBHOOK: Final = "webhook"
 """The way between API server and Service."""
 _OPERATORS: Final = ("holder", "other replica")
+_API_SERVER: Final = "API server"
 KINDS: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(_OPERATORS, fault_plan.OF_A_PROCESS),
     WEBHOOK: fault_plan.OF_A_NETWORK,
     **dict.fromkeys(
-        ("Redis", "Vault", "provider", "PostgreSQL", "API server"), fault_plan.OF_A_PROCESS
+        ("Redis", "Vault", "provider", "PostgreSQL", _API_SERVER), fault_plan.OF_A_PROCESS
     ),
 }
 """The kinds of faults of each target."""
@@ -147,7 +148,7 @@ class World:
         assert record is not None
         server = ApiServer(self._cluster)
         api = self._way("api-server", record.ports["api"])
-        self._targets["API server"] = Target(
+        self._targets[_API_SERVER] = Target(
             pids=lambda: [server.pid], kill=server.stop, start=server.start, way=api
         )
         self.replicas: dict[str, charted.Replica] = {}
@@ -311,11 +312,19 @@ class World:
 
         The API server sends reviews by the connection that it has, also to a replica that is
         stopped, and finds that out after 45 s (kubernetes/kubernetes#95981); the Service leads new
-        connections only.
+        connections only. An API server that is stopped while it waits for an answer finds the time
+        of the review over when it goes on.
         """
         return self.harms.touch([WEBHOOK], since=asked_at) or self.harms.touch(
-            _OPERATORS, since=asked_at, kind=fault_plan.STOPPED
+            (*_OPERATORS, _API_SERVER), since=asked_at, kind=fault_plan.STOPPED
         )
+
+    def failed_open(self) -> list[str]:
+        """The reviews without an answer, as the API server tells of them."""
+        record = records.load(self._cluster)
+        assert record is not None
+        log = (record.log / "apiserver.log").read_text(encoding="utf-8", errors="replace")
+        return [line for line in log.splitlines() if "failing open" in line]
 
     def unsettled(self) -> list[str]:
         """The policies that are not Ready, and the places where the last edit or key is missing."""

@@ -19,7 +19,8 @@ from tests.scale.generator import Generator
 
 COLD_SECONDS: Final = 3600
 SETTLE_SECONDS: Final = 15
-"""Events of the cold start are written after it."""
+"""Events of the cold start are written after it: until none is in so long a time."""
+EVENTS_SECONDS: Final = 600
 FIRST_POLL_SECONDS: Final = 60
 """The poll of Vault: the first of each path is cut short, to part those that began together."""
 READY: Final = "Ready"
@@ -68,7 +69,9 @@ def _measure(
     _say(f"cold start: {cold_seconds:.1f} s")
     if wanted.pods:
         _say(f"{wanted.pods} pods in force: {played.start():.1f} s")
-    time.sleep(FIRST_POLL_SECONDS if wanted.secrets else SETTLE_SECONDS)
+    _settle(built)
+    if wanted.secrets:
+        time.sleep(FIRST_POLL_SECONDS)
     before, spent, began = built.api_asked(), operator.processor_seconds(), time.monotonic()
     time.sleep(wanted.idle_seconds)
     idle_seconds = time.monotonic() - began
@@ -122,6 +125,17 @@ def _cold(built: estate.Estate, operator: charted.Operator) -> float:
             last=lambda: f"{ready.count()} of {len(built.policies)}\n{operator.log()[-2000:]}",
         )
         return max(it.at for it in ready.last().values()) - began
+
+
+def _settle(built: estate.Estate) -> None:
+    """Wait for the last event of the cold start."""
+    ends = time.monotonic() + EVENTS_SECONDS
+    while time.monotonic() < ends:
+        before = built.api_asked()
+        time.sleep(SETTLE_SECONDS)
+        if not built.api_asked().since(before).counts.get("create events"):
+            return
+    raise AssertionError(f"events are still written {EVENTS_SECONDS} s after the cold start")
 
 
 @contextmanager

@@ -5,37 +5,25 @@ policy or namespace and quotes only a checked name of the pod's owner, and each 
 limited number of events.
 """
 
-import logging
-import queue
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
 from embedding_operator.kube.events import EventRecorder
-
-_LOG = logging.getLogger(__name__)
 
 PERIOD_SECONDS: Final = 600.0
 """An event is written once in this time."""
 MOST_OF_A_NAMESPACE: Final = 8
 """Events in that time."""
-_WAITING: Final = 64
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 _KIND: Final = re.compile(r"[A-Za-z]{1,63}")
 
 Object = Mapping[str, Any]
 
 
-class _Event(NamedTuple):
-    about: dict[str, Any]
-    reason: str
-    message: str
-
-
 class SkippedPods:
-    """Writes the events in a thread of its own."""
+    """Records the events."""
 
     def __init__(
         self, *, events: EventRecorder, clock: Callable[[], float] = time.monotonic
@@ -44,12 +32,6 @@ class SkippedPods:
         self._clock = clock
         self._since = clock()
         self._told: dict[str, set[tuple[str, str, str]]] = {}
-        self._waiting: queue.Queue[_Event] = queue.Queue(_WAITING)
-
-    def start(self) -> Self:
-        """Write from now on."""
-        threading.Thread(target=self._write, name="admission-events", daemon=True).start()
-        return self
 
     def skipped(self, about: Object, *, pod: Object, reason: str, message: str) -> None:
         """A pod was skipped; `about` is a policy or the namespace, as it was last seen."""
@@ -66,10 +48,7 @@ class SkippedPods:
             "metadata": {"name": metadata["name"], "namespace": namespace, "uid": metadata["uid"]},
         }
         text = f"{owner}: no embedding sidecar: {message}"
-        try:
-            self._waiting.put_nowait(_Event(target, f"EmbeddingSidecar{reason}", text))
-        except queue.Full:
-            _LOG.info("too many events about pods without a sidecar: dropped one of %s", namespace)
+        self._events.record(target, warning=True, reason=f"EmbeddingSidecar{reason}", message=text)
 
     def _is_due(self, namespace: str, event: tuple[str, str, str]) -> bool:
         if self._clock() - self._since >= PERIOD_SECONDS:
@@ -80,14 +59,6 @@ class SkippedPods:
             return False
         told.add(event)
         return True
-
-    def _write(self) -> None:
-        while True:
-            about, reason, message = self._waiting.get()
-            try:
-                self._events.record(about, warning=True, reason=reason, message=message)
-            except Exception:  # noqa: BLE001 - nothing depends on an event
-                _LOG.exception("cannot write an event")
 
 
 def _owner(pod: Object) -> str:

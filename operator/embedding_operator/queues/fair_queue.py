@@ -26,6 +26,9 @@ class FairQueue(Generic[K]):
         # In round-robin order: a namespace is put at the end when a key of it is taken.
         self._waiting: dict[str, OrderedDict[K, None]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def push(self, key: K) -> None:
         """Add a key behind the others of its namespace."""
         self._waiting.setdefault(key.namespace, OrderedDict())[key] = None

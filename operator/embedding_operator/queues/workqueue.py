@@ -49,6 +49,8 @@ class WorkQueue(Generic[K]):
         self._is_open = is_open
         self._clock = clock
         self._changed = threading.Condition()
+        self._awaited = float("inf")
+        """The due time that a worker waits for; the others wait for a change."""
         self._order = itertools.count()
         self._heap: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
@@ -81,7 +83,8 @@ class WorkQueue(Generic[K]):
                 self._due[key] = due
                 heapq.heappush(self._heap, (due, next(self._order), key))
                 self._drop_outdated()
-                self._changed.notify()
+                if due < self._awaited:
+                    self._changed.notify()
 
     def open(self) -> None:
         """Keep what is added from now on."""
@@ -94,7 +97,7 @@ class WorkQueue(Generic[K]):
             if self._finished_at is None:
                 self._finished_at = self._clock()
             while not self._closed:
-                wait_seconds = self._gather_due()
+                due = self._gather_due()
                 key = self._pop()
                 if key is not None:
                     del self._due[key]
@@ -102,15 +105,16 @@ class WorkQueue(Generic[K]):
                     self._gathered.discard(key)
                     self._working[key] = self._clock()
                     self._working_for[key.namespace] += 1
+                    self._wake_another()
                     return key
-                self._changed.wait(wait_seconds)
+                self._wait(due)
             return None
 
     def done(self, key: K, *, failed: bool, least_seconds: float = 0) -> None:
         """End the work on a key; a failed one comes again with backoff, after `least_seconds`."""
         with self._changed:
             self._end(key)
-            self._changed.notify()
+            self._wake_another()
             if not failed:
                 self._failures.pop(key, None)
                 return
@@ -151,6 +155,21 @@ class WorkQueue(Generic[K]):
 
     # --- all below is called with the lock held
 
+    def _wait(self, due: float) -> None:
+        """Wait for a change, and for this time unless another worker does: else each would wake."""
+        if due >= self._awaited:
+            self._changed.wait()
+            return
+        self._awaited = due
+        self._changed.wait(due - self._clock())
+        if self._awaited == due:
+            self._awaited = float("inf")
+
+    def _wake_another(self) -> None:
+        """Wake a worker for the keys that are left, or for the time of the next."""
+        if self._ready or self._ready_of_round or (self._heap and self._heap[0][0] < self._awaited):
+            self._changed.notify()
+
     def _may(self, namespace: str) -> bool:
         return self._most_of_one is None or self._working_for[namespace] < self._most_of_one
 
@@ -190,19 +209,19 @@ class WorkQueue(Generic[K]):
             self._heap = [it for it in self._heap if self._due.get(it[2]) == it[0]]
             heapq.heapify(self._heap)
 
-    def _gather_due(self) -> float | None:
-        """Move due keys to the ready queue; seconds until the next, None if there is none."""
+    def _gather_due(self) -> float:
+        """Move due keys to the ready queue; the time of the next, infinite if there is none."""
         while self._heap:
             due, _, key = self._heap[0]
             is_outdated = self._due.get(key) != due or key in self._gathered
             if not is_outdated and due > self._clock():
-                return due - self._clock()
+                return due
             heapq.heappop(self._heap)
             if not is_outdated:
                 self._gathered.add(key)
                 if key not in self._working:
                     self._push(key)
-        return None
+        return float("inf")
 
 
 def work(

@@ -1,6 +1,8 @@
 """Each key once, never two workers on one key, later if wanted."""
 
 import threading
+import time
+from queue import SimpleQueue
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -226,6 +228,38 @@ def test_many_workers_never_share_key_and_miss_no_change():
     for thread in threads:
         thread.join(timeout=5)
     assert clashes == []
+
+
+def test_key_that_becomes_due_wakes_few_of_many_workers():
+    looks, served, workers, keys = [], threading.Semaphore(0), 16, 20
+
+    def clock() -> float:
+        looks.append(1)
+        return time.monotonic()
+
+    queue: WorkQueue[ObjectKey] = WorkQueue(clock=clock)
+    for number in range(keys):
+        queue.add(ObjectKey("shop", str(number)), after_seconds=0.2 + number / 100)
+    threads = workqueue.work(queue, lambda _: served.release(), workers=workers)
+    for _ in range(keys):
+        assert served.acquire(timeout=30)
+    queue.close()
+    for thread in threads:
+        thread.join(timeout=5)
+    assert len(looks) < keys * workers
+
+
+def test_earlier_key_comes_in_time_though_workers_wait_for_later_one():
+    queue: WorkQueue[ObjectKey] = WorkQueue()
+    served: SimpleQueue[ObjectKey] = SimpleQueue()
+    queue.add(A, after_seconds=3600)
+    threads = workqueue.work(queue, served.put, workers=4)
+    for _ in range(50):
+        queue.add(B, after_seconds=0.001)
+        assert served.get(timeout=30) == B
+    queue.close()
+    for thread in threads:
+        thread.join(timeout=5)
 
 
 def test_namespaces_take_turns_so_that_flood_delays_another_by_one_key():

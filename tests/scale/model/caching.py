@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from embedding_sidecar.cache import cache_entry, entry_encoding, generations, redis_generations
 from embedding_sidecar.cache.redis_cache import RedisCache
@@ -43,16 +43,17 @@ async def vectors(there: Served, *, items: int) -> dict[int, float]:
     found = {}
     for dimensions in QUANTITIES["vectorBytes"].sizes:
         async with _caches(there, count=1) as (cache,):
-            empty = await _empty(there, cache)
+            empty = await _empty(there, [cache])
             await _write(cache, range(items), dimensions=dimensions)
             found[dimensions] = (there.used_bytes() - empty) / items
     there.client.flushall()
     return found
 
 
-async def _empty(there: Served, cache: RedisCache) -> int:
-    """Bytes in use without items, after a first write: a connection's buffers stay."""
-    await _write(cache, range(WRITTEN_AT_ONCE), dimensions=DIMENSIONS)
+async def _empty(there: Served, caches: Sequence[RedisCache]) -> int:
+    """Bytes in use without items, after a first write of each cache: connections have buffers."""
+    for cache in caches:
+        await _write(cache, range(WRITTEN_AT_ONCE), dimensions=DIMENSIONS)
     there.client.flushall()
     return there.used_bytes()
 
@@ -61,7 +62,7 @@ async def _items(there: Served, found: dict[str, dict[int, float]]) -> None:
     """More and more items of one size, which are then looked up and written again."""
     sizes, written = QUANTITIES["readMicroseconds"].sizes, 0
     async with _caches(there) as caches:
-        empty = await _empty(there, caches[0])
+        empty = await _empty(there, caches)
         for size in sizes:
             await _write(caches[0], range(written, size), dimensions=DIMENSIONS)
             written = size
@@ -77,7 +78,7 @@ async def _generations(there: Served, found: dict[str, dict[int, float]]) -> Non
     """The look of each second, beside the generations of many policies."""
     looks = found["pollMicroseconds"] = {}
     names = (generations.WHOLE, generations.REVISION)
-    values = {name: generations.fresh() for name in names}
+    values: dict[Any, str] = {name: generations.fresh() for name in names}
     written = 0
     async with _caches(there) as caches:
         for policies in QUANTITIES["pollMicroseconds"].sizes:

@@ -126,7 +126,7 @@ def limits(values: Values) -> list[tuple[str, float]]:
 
 
 def _of_redis(values: Values) -> list[tuple[str, float]]:
-    if "claimMicroseconds" not in values:
+    if not {"claimMicroseconds", "connections"} <= values.keys():
         return []
     one = Cluster(values=values, pods=1)
     return [
@@ -148,7 +148,7 @@ def _of_redis(values: Values) -> list[tuple[str, float]]:
 def _of_operator(values: Values) -> list[tuple[str, float]]:
     often = f"each sidecar asked in {RESYNC_SECONDS:.0f} s, beyond it less often"
     found = [(often, pace.MOST_A_SECOND * RESYNC_SECONDS)]
-    if "residentMiB" in values:
+    if set(formulas.POD_FITS) <= values.get("residentMiB", {}).keys():
         mib = partial(formulas.resident_mib, values)
         found.append(
             (f"the chart's {CHART_LIMIT_MIB}Mi of the operator", _reached(mib, CHART_LIMIT_MIB))

@@ -7,8 +7,9 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from embedding_contract import document
 from embedding_sidecar.quota import quota, quota_store
@@ -21,7 +22,7 @@ from tests.fakes.quota_store import FakeStore
 from tests.parts import callbacks, virtual_time
 from tests.scale.model.formulas import HOUR_SECONDS
 from tests.scale.model.quantities import QUANTITIES
-from tests.scale.model.served import Served, served
+from tests.scale.model.served import Served, answered, served
 
 LIMIT: Final = 10**9
 CALL: Final = Amounts(1, 100)
@@ -124,7 +125,7 @@ async def _claim_microseconds(there: Served, leases: int) -> float:
             ends.push_async_callback(store.close)
         for at in range(0, len(pods), CLAIMING):
             first = zip(pods[at : at + CLAIMING], stores, strict=False)
-            await asyncio.gather(*(pod.claim(store) for pod, store in first))
+            await asyncio.gather(*(answered(partial(pod.claim, store)) for pod, store in first))
         asks = [
             _in_turn(itertools.cycle(pods[at::CLAIMING]), store) for at, store in enumerate(stores)
         ]
@@ -161,7 +162,7 @@ async def _message_microseconds(there: Served, pods: int) -> float:
         )
 
 
-def _minute(pods: int) -> dict[str, str]:
+def _minute(pods: int) -> dict[Any, str]:
     """The fields of a window in which each pod drew in the last minute (`window_script`)."""
     now_ms = int(time.time() * 1000)
     current = now_ms // window.BUCKET_MS

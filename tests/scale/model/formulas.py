@@ -32,7 +32,7 @@ _MEAN_JITTER: Final = 0.9
 _STRING_HEADER_BYTES: Final = 6
 """Of a string of 256 bytes to 64 KiB in Redis, with the byte that ends it."""
 CLAIM_FITS: Final = (2, 48, 200)
-MESSAGE_FITS: Final = (10, 400)
+MESSAGE_FITS: Final = (10, 2_000)
 VECTOR_FITS: Final = (512,)
 POD_FITS: Final = (200, 1_000)
 
@@ -75,7 +75,7 @@ def claim_microseconds(values: Values, leases: int) -> float:
     return _line(values[name], *CLAIM_FITS[:2], leases)
 
 
-def message_microseconds(values: Values, pods: int) -> float:
+def message_microseconds(values: Values, pods: float) -> float:
     """Of one draw from a window that so many pods draw from: all its fields are read."""
     return _line(values["messageMicroseconds"], *MESSAGE_FITS, pods)
 
@@ -130,8 +130,10 @@ def edit_asks(values: Values, pods: int) -> float:
 
 def idle_cores(values: Values, pods: int) -> float:
     """Cores of the operator while nothing changes: some for itself, and some for each request."""
-    asks = {idle_asks_a_second(it): values["idleCores"][it] for it in POD_FITS}
-    return _line(asks, *asks, idle_asks_a_second(pods))
+    low, high = (idle_asks_a_second(it) for it in POD_FITS)
+    of_low, of_high = (values["idleCores"][it] for it in POD_FITS)
+    of_each = (of_high - of_low) / (high - low)
+    return of_low + of_each * (idle_asks_a_second(pods) - low)
 
 
 def resident_mib(values: Values, pods: int) -> float:
@@ -139,7 +141,7 @@ def resident_mib(values: Values, pods: int) -> float:
     return _line(values["residentMiB"], *POD_FITS, pods)
 
 
-def _line(found: Mapping[float, float], low: float, high: float, size: float) -> float:
+def _line(found: Mapping[int, float], low: int, high: int, size: float) -> float:
     """The straight line through two measured sizes."""
     of_each = (found[high] - found[low]) / (high - low)
     return found[low] + of_each * (size - low)

@@ -58,6 +58,8 @@ _SIZES: Final = (1_000, 10_000, 100_000)
 _SIDECARS: Final = (2, 4, 8)
 CALLED_A_SECOND: Final = 4.0
 """Calls of each real sidecar."""
+SAME_FIT: Final = 3_000
+"""Items and policies beyond what a processor's caches hold."""
 _PODS: Final = (40, 500, 5_000)
 
 QUANTITIES: Final[Mapping[str, Quantity]] = {
@@ -86,23 +88,23 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
     "pollMicroseconds": Quantity(
         title="a look at the generations, us of the same",
         size="policies",
-        fits=(100,),
+        fits=(SAME_FIT,),
         checks=_SIZES,
-        model=_same("pollMicroseconds", 100),
+        model=_same("pollMicroseconds", SAME_FIT),
     ),
     "readMicroseconds": Quantity(
         title="a look-up of one item, us of the same",
         size="items",
-        fits=(100,),
+        fits=(SAME_FIT,),
         checks=_SIZES,
-        model=_same("readMicroseconds", 100),
+        model=_same("readMicroseconds", SAME_FIT),
     ),
     "writeMicroseconds": Quantity(
         title="a write of one item, us of the same",
         size="items",
-        fits=(100,),
+        fits=(SAME_FIT,),
         checks=_SIZES,
-        model=_same("writeMicroseconds", 100),
+        model=_same("writeMicroseconds", SAME_FIT),
     ),
     "itemBytes": Quantity(
         title="all items of 1,536 numbers, bytes for each",

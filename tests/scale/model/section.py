@@ -74,7 +74,7 @@ def _run(part: parts.Part) -> str:
 
 
 def _has_redis(values: Values) -> bool:
-    return "claimMicroseconds" in values
+    return {"claimMicroseconds", "connections"} <= values.keys()
 
 
 def _claim(values: Values) -> str:

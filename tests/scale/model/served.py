@@ -8,9 +8,11 @@ from typing import Final
 
 import redis
 
+from embedding_sidecar import errors
 from tests.parts import sidecar
 
 ROUNDS: Final = 3
+TRIES: Final = 20
 Ask = Callable[[], Awaitable[object]]
 
 
@@ -49,7 +51,7 @@ class Served:
 
         async def run(ask: Ask) -> None:
             for _ in range(each):
-                await ask()
+                await answered(ask)
 
         found = []
         for _ in range(ROUNDS):
@@ -57,6 +59,18 @@ class Served:
             await asyncio.gather(*map(run, asks))
             found.append((self.processor_seconds() - before) / each / len(asks))
         return min(found) * 1e6
+
+
+async def answered(ask: Ask) -> None:
+    """Ask until an answer comes in a sidecar's time; on a busy machine not each one does."""
+    for _ in range(TRIES):
+        try:
+            await ask()
+        except errors.StoreAway as cause:
+            late = cause
+        else:
+            return
+    raise late
 
 
 @contextmanager

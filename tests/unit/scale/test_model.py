@@ -13,10 +13,10 @@ from tests.scale.model.quantities import QUANTITIES
 
 VALUES = {
     "claimMicroseconds": {2: 22.0, 48: 68.0, 200: 30.0},
-    "messageMicroseconds": {10: 100.0, 400: 1_270.0},
-    "pollMicroseconds": {100: 10.0},
-    "readMicroseconds": {100: 12.0},
-    "writeMicroseconds": {100: 18.0},
+    "messageMicroseconds": {10: 100.0, 2_000: 6_070.0},
+    "pollMicroseconds": {3_000: 10.0},
+    "readMicroseconds": {3_000: 12.0},
+    "writeMicroseconds": {3_000: 18.0},
     "vectorBytes": {512: 2_960.0},
     "connections": {1: 5.0},
     "idleRequests": {1_000: 300.0},

@@ -24,8 +24,6 @@ POLICY_PODS: Final = 10
 """Pods of a policy, as in the runs of pods."""
 RESYNC_SECONDS: Final = 30.0
 """The chart's default."""
-KUBELET_SECONDS: Final = 0.2
-"""From a nudge until the newest document is in force (decision 003)."""
 HOUR_SECONDS: Final = 3600
 _MEAN_JITTER: Final = 0.9
 """`pace` waits 0.8 to 1.0 of a period."""
@@ -107,25 +105,16 @@ def idle_asks_a_second(pods: int) -> float:
     return pods / period + pods / POLICY_PODS / watchlist.QUOTA_SECONDS
 
 
-def asks_until(seconds: float) -> int:
-    """Requests to a sidecar that has a new document in force so long after the change."""
-    waited, asks = pace.FIRST_LOOK_SECONDS, 1
-    while waited < seconds:
-        waited += pace.while_late(waited)
-        asks += 1
-    return asks
-
-
 def edit_asks(values: Values, pods: int) -> float:
     """Requests to sidecars until an edit of all policies is in force in all pods.
 
-    Nudges follow one another, so a pod of many is behind for longer, and is asked more often.
+    Nudges follow one another, and a sidecar is asked again after a fifth of the time that it is
+    behind: so the requests of each pod grow with the logarithm of the number of pods.
     """
-    fit = POD_FITS[-1]
-    last_seconds = KUBELET_SECONDS + pods * values["editSeconds"][fit] / fit
-    steps = 100
-    asked = (asks_until(last_seconds * (at + 0.5) / steps) for at in range(steps))
-    return pods * sum(asked) / steps
+    low, high = POD_FITS
+    of_low, of_high = (values["editAsks"][it] / it for it in POD_FITS)
+    of_log = (of_high - of_low) / math.log(high / low)
+    return pods * max(1.0, of_low + of_log * math.log(pods / low))
 
 
 def idle_cores(values: Values, pods: int) -> float:

@@ -21,7 +21,7 @@ VALUES = {
     "connections": {1: 5.0},
     "idleRequests": {1_000: 300.0},
     "editRequests": {1_000: 1_300.0},
-    "editSeconds": {1_000: 10.0},
+    "editAsks": {200: 1_200.0, 1_000: 10_000.0},
     "idleCores": {200: 0.03, 1_000: 0.06},
     "residentMiB": {200: 110.0, 1_000: 126.0},
 }
@@ -94,15 +94,10 @@ def test_sidecars_are_asked_in_resync_until_there_are_too_many():
     assert many == pytest.approx(pace.MOST_A_SECOND / 0.9)
 
 
-@pytest.mark.parametrize(("seconds", "asks"), [(0.2, 1), (0.3, 1), (0.31, 2), (0.9, 3), (2.9, 7)])
-def test_sidecar_is_asked_until_document_is_in_force(seconds, asks):
-    assert formulas.asks_until(seconds) == asks
-
-
-def test_pods_of_many_are_behind_for_longer_and_asked_more_often():
-    of_few, of_many = (formulas.edit_asks(VALUES, it) / it for it in (10, 10_000))
-    assert of_few == 1
-    assert of_many > 5
+def test_requests_of_each_pod_grow_with_logarithm_of_pods():
+    of_pod = [formulas.edit_asks(VALUES, it) / it for it in (200, 1_000, 5_000)]
+    assert of_pod == pytest.approx([6, 10, 14])
+    assert formulas.edit_asks(VALUES, 2) == 2
 
 
 def test_core_is_full_with_pods_that_model_says():

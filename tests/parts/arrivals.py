@@ -40,8 +40,10 @@ class Watch(ABC):
         self._last: dict[Place, Arrival] = {}
         self._connection = direct.Direct(kubeconfig)
         query = urllib.parse.urlencode({"watch": 1, "labelSelector": selector})
+        self._path = f"{kind.path(None)}?{query}"
+        self._version = ""
         # Begun here: a connection that is not there yet could not be cut.
-        self._lines = self._connection.lines(f"{kind.path(None)}?{query}")
+        self._lines = self._connection.lines(self._path)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -83,8 +85,14 @@ class Watch(ABC):
 
     def _read(self) -> None:
         try:
-            for line in self._lines:
-                self._note(line["type"], line["object"])
+            while not self._closed:
+                for line in self._lines:
+                    self._note(line["type"], line["object"])
+                    self._version = line["object"]["metadata"]["resourceVersion"]
+                if not self._closed:
+                    # The API server ends a watch that reads too slowly.
+                    resumed = f"{self._path}&resourceVersion={self._version}"
+                    self._lines = self._connection.lines(resumed)
         except OSError:
             if not self._closed:
                 raise

@@ -233,7 +233,7 @@ The same pods, or all of them in one policy.
 {limits}
 
 A Redis each for cache and quota, and several of each (`quota.redis`, `cache.redis` of each policy),
-divide all but the two of one policy.
+divide those of Redis but the two of one policy.
 
 ### Pods that fill one core of the Redis that counts
 

@@ -151,3 +151,4 @@ soak: tools ## long campaigns, same code as in `make test`, two hours each at mo
 scale: tools ## many policies beside a bare client, SCALE=NAME for one size; written to docs/scale.md
 	@$(RUN) python -m dev.cluster build --form control-plane
 	@$(RUN) python -m tests.scale --keep $(SCALE)
+	@$(if $(SCALE),,$(RUN) python -m tests.scale.model --keep)

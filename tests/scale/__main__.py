@@ -20,6 +20,7 @@ from typing import Final
 from dev.cluster import cache
 from tests.scale import generator, leftovers, machine, page, ranges, results, rounds
 from tests.scale.figures import Result
+from tests.scale.model import parts
 
 INVALID: Final = 2
 
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         allowed = ranges.read()
         if given.page:
-            page.write(results.read_all(), allowed)
+            page.write(results.read_all(), allowed, model=parts.read_all())
             return 0
         wanted = [generator.named(name) for name in given.names or generator.names()]
         if given.rounds is not None:
@@ -60,7 +61,7 @@ def main() -> int:
         ]
         if given.keep:
             results.write(result)
-            page.write(results.read_all(), allowed)
+            page.write(results.read_all(), allowed, model=parts.read_all())
     for breach in breaches:
         print(breach, file=sys.stderr)
     return 1 if breaches else 0
@@ -79,7 +80,7 @@ def run(wanted: generator.Generator) -> Result:
         machine=str(here),
         cores=here.cores,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        commit=_commit(),
+        commit=commit(),
         rounds=tuple(done),
     )
 
@@ -88,7 +89,8 @@ def _machine() -> machine.Machine:
     return machine.seen(cache.folder())
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that runs, as short as git gives it."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     folder = Path(__file__).parent
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -9,12 +9,12 @@ from tests.benchmarks import chart
 from tests.benchmarks.page import table
 from tests.scale import ranges
 from tests.scale.figures import FIGURES, Figure, Result, median
+from tests.scale.model import parts, section
+from tests.scale.model.cluster import CHART_LIMIT_MIB
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 PAGE: Final = DOCS / "scale.md"
 CHART: Final = DOCS / "scale-cold-start.svg"
-CHART_LIMIT_MIB: Final = 512
-"""`resources.limits.memory` of the chart."""
 GROWN: Final = 1.15
 """An exponent above it is more than the noise of some rounds."""
 SHARE: Final = 0.9
@@ -28,13 +28,13 @@ _OF_POLICY: Final = ("coldRequestsOfPolicy", "coldProcessorMillisecondsOfPolicy"
 Ranges = Mapping[str, Sequence[ranges.Range]]
 
 
-def write(found: Sequence[Result], allowed: Ranges) -> None:
+def write(found: Sequence[Result], allowed: Ranges, *, model: Sequence[parts.Part]) -> None:
     """Write the page and the chart."""
-    PAGE.write_text(text(found, allowed), encoding="utf-8")
+    PAGE.write_text(text(found, allowed, model=model), encoding="utf-8")
     CHART.write_text(cold_start_chart(found), encoding="utf-8")
 
 
-def text(found: Sequence[Result], allowed: Ranges) -> str:
+def text(found: Sequence[Result], allowed: Ranges, *, model: Sequence[parts.Part] = ()) -> str:
     """The page."""
     return _PAGE.format(
         aims=_aims(found, allowed),
@@ -42,6 +42,7 @@ def text(found: Sequence[Result], allowed: Ranges) -> str:
         grown=_grown(found),
         memory=_memory(found),
         chart=CHART.name,
+        model=section.text(model),
     )
 
 
@@ -220,6 +221,9 @@ An exponent of 1 is a figure that grows with the number of policies.
 
 {memory} Pods and Secrets come on top.
 
+## The model to 100,000 pods
+
+{model}
 ## Every run
 
 {tables}

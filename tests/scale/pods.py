@@ -18,7 +18,7 @@ from embedding_operator.kube.kinds import Kind, Object, ObjectKey
 from tests.parts import arrivals, daemons, direct, estate
 from tests.parts.installation import ROOT, wait
 from tests.scale import edits
-from tests.scale.sidecars import POLICY_LABEL
+from tests.scale.sidecars import ASKED, FOLLOWS, POLICY_LABEL
 
 NODE: Final = Kind("api/v1", "nodes", namespaced=False)
 NODE_NAME: Final = "played"
@@ -93,9 +93,17 @@ class Pods:
             ]
         return max(came) - began
 
+    def asked(self) -> int:
+        """How often the operator has asked all sidecars, up to a second ago."""
+        lines = (it for it in self._said().splitlines() if it.startswith(ASKED))
+        return max((int(it.removeprefix(ASKED)) for it in lines), default=0)
+
     def stop(self) -> None:
         """End kubelet and sidecars."""
         self._daemons.stop()
+
+    def _said(self) -> str:
+        return self._daemons.log("sidecars").read_text(encoding="utf-8")
 
     @contextmanager
     def _in_force(self) -> Iterator[InForce]:
@@ -138,7 +146,7 @@ class Pods:
         self._daemons.start(
             "sidecars",
             [sys.executable, "-m", "tests.scale.sidecars", self._built.asked.kubeconfig],
-            ready=lambda: "follows" in self._daemons.log("sidecars").read_text(encoding="utf-8"),
+            ready=lambda: FOLLOWS in self._said(),
             environment={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 

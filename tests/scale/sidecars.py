@@ -8,7 +8,7 @@ is left out, so that a nudge which does not come is seen.
 """
 
 import sys
-import threading
+import time
 from base64 import b64decode
 from collections import deque
 from dataclasses import dataclass
@@ -22,6 +22,10 @@ from tests.parts import answering, arrivals
 
 POLICY_LABEL: Final = "app"
 """Policies of an estate select pods by their own name in it."""
+FOLLOWS: Final = "follows"
+ASKED: Final = "asked "
+"""A line that begins so tells how often all sidecars were asked."""
+COUNTED_SECONDS: Final = 1.0
 _FIRST: Final = "started"
 
 
@@ -132,13 +136,15 @@ def pages(mounted: Mounted) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Tell it until the process is killed."""
+    """Tell it until the process is killed, and how often it was asked."""
     kubeconfig = Path(sys.argv[1])
     with answering.answering(names.ADMIN_PORT) as there:
         documents, secrets = Documents(kubeconfig), Secrets(kubeconfig)
         Pods(kubeconfig, documents=documents, secrets=secrets, there=there)
-        print("follows", flush=True)
-        threading.Event().wait()
+        print(FOLLOWS, flush=True)
+        while True:
+            time.sleep(COUNTED_SECONDS)
+            print(f"{ASKED}{sum(list(there.accepted.values()))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import yaml
 
 from tests.scale import generator, page, ranges, results
 from tests.scale.figures import FIGURES, Result, Round
+from tests.scale.model import parts
 
 SMALL = generator.Generator(
     name="small",
@@ -145,5 +146,5 @@ def test_page_names_figures_that_grow_faster_than_size():
 
 
 def test_page_is_that_of_kept_results():
-    found = results.read_all()
-    assert page.PAGE.read_text(encoding="utf-8") == page.text(found, ranges.read())
+    text = page.text(results.read_all(), ranges.read(), model=parts.read_all())
+    assert page.PAGE.read_text(encoding="utf-8") == text

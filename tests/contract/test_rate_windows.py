@@ -194,7 +194,7 @@ def test_window_is_forgotten_when_it_is_over_and_key_expires(client):
     both.draw([Need(0)] * 5)
     both.now_ms += WINDOW_MS + BUCKET_MS
     both.draw([Need(0)])
-    assert len(client.hkeys(KEY)) == 2
+    assert len(client.hkeys(KEY)) == 3
     assert 0 < client.ttl(KEY) <= 2 * WINDOW_MS / 1000
 
 
@@ -211,6 +211,8 @@ def test_window_is_forgotten_when_it_is_over_and_key_expires(client):
         ("-5", "1 1"),
         ("by:other", "1 2"),
         ("by:other", "a b c d e f"),
+        ("by:pod", "1 2"),
+        ("sum", "1 2"),
     ],
 )
 def test_field_of_no_sidecar_grants_nothing(client, server, field, value):
@@ -227,16 +229,46 @@ def test_key_of_other_type_refuses(client, server):
 
 
 def test_too_many_fields_grant_nothing(client, server):
-    client.hset(KEY, mapping={f"by:{number}": "1 1 1 1 1 1" for number in range(5_000)})
+    client.hset(KEY, mapping={f"by:{number}": "1 1 1 1 1 1" for number in range(20_000)})
     with pytest.raises(errors.StoreCorrupt):
         real(server, Message(KEY, "pod", 1, Terms(calls=5), [Need(0)], {}))
 
 
 def test_thousands_of_pods_that_have_ended_are_forgotten(client, server):
-    client.hset(KEY, mapping={f"by:{number}": "1 1 1 1 1 1" for number in range(4_000)})
+    client.hset(KEY, mapping={f"by:{number}": "1 1 1 1 1 1" for number in range(16_000)})
     drawn = real(server, Message(KEY, "pod", 1, Terms(calls=5), [Need(0)], {}))
     assert drawn.granted == 1
-    assert client.hlen(KEY) == 2
+    assert client.hlen(KEY) == 3
+
+
+def test_draw_reads_few_fields_and_all_of_them_now_and_then(client):
+    both = Both(client, Terms(calls=100))
+    both.draw([Need(0)])
+    client.hset(KEY, "by:other", "no message")
+    both.now_ms += window_store._SWEEP_MS - 1
+    both.draw([Need(0)])
+    both.now_ms += 1
+    message = Message(KEY, "pod", next(both.sequence), both.terms, [Need(0)], {})
+    answer = both.script(keys=[KEY], args=words_at(message, both.now_ms))
+    assert answer == [message.sequence, b"a message"]
+
+
+def test_sum_that_is_lost_is_made_anew(client):
+    both = Both(client, Terms(calls=3))
+    both.draw([Need(0)] * 3)
+    client.hdel(KEY, "sum")
+    assert both.draw([Need(0)]).granted == 0
+
+
+def test_sum_below_its_buckets_grants_nothing(client):
+    both = Both(client, Terms(calls=3))
+    both.draw([Need(0)] * 3)
+    first, newest, _, tokens, swept = client.hget(KEY, "sum").decode().split()
+    client.hset(KEY, "sum", f"{first} {newest} 0 {tokens} {swept}")
+    bucket = both.now_ms // BUCKET_MS
+    message = Message(KEY, "pod", next(both.sequence), both.terms, [Need(0)], {bucket: (3, 0)})
+    answer = both.script(keys=[KEY], args=words_at(message, both.now_ms))
+    assert answer == [message.sequence, b"the sum of the buckets"]
 
 
 def test_redis_itself_tells_time(client, server):
@@ -281,7 +313,7 @@ def test_answer_that_cannot_be_is_named(figures):
     assert isinstance(window_store._drawn([1, *figures], message), str)
 
 
-RIGHTS = "~aos:embedding:rate:* +eval +evalsha +time +hgetall +hset +hlen +expire +hdel"
+RIGHTS = "~aos:embedding:rate:* +eval +evalsha +time +hgetall +hmget +hset +hlen +expire +hdel"
 
 
 def of_user(client, rights: str) -> None:
@@ -298,7 +330,7 @@ def test_rights_that_docs_list_are_enough(client, server):
     assert "`~aos:embedding:rate:* +hdel`" in page
 
 
-@pytest.mark.parametrize("right", ["+hdel", "+hgetall", "~aos:embedding:rate:*"])
+@pytest.mark.parametrize("right", ["+hdel", "+hgetall", "+hmget", "~aos:embedding:rate:*"])
 def test_right_that_is_missing_is_named(client, server, right):
     client.hset(KEY, "1", "1 1")
     of_user(client, RIGHTS.replace(right, ""))

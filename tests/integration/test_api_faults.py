@@ -22,7 +22,11 @@ from tests.parts.installation import wait
 from tests.parts.kubectl import Kubectl
 from tests.parts.steps import World
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1"),
+]
 
 PATIENCE_SECONDS = 180
 LOOK_SECONDS = 0.3

@@ -19,7 +19,10 @@ from embedding_operator.kube import kinds
 from embedding_operator.render import secrets
 from tests.parts import helm, kubectl, reconciling, tenants
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.needs_kubernetes("1.30", "ValidatingAdmissionPolicy v1"),
+]
 
 CHART = Path(__file__).parents[2] / "charts" / "embedding-operator"
 KEY = "sk-of-the-platform"

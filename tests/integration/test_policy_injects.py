@@ -14,7 +14,11 @@ from tests.parts import admitting, both_ways, charted, direct, injected_pods, po
 from tests.parts.installation import SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1"),
+]
 
 NAMESPACE_CONTROLLER = "system:serviceaccount:kube-system:namespace-controller"
 POD = injected_pods.pod(injected_pods.container(), labels={"app": "search"})

@@ -17,7 +17,11 @@ from embedding_contract import names
 from tests.parts import operating, policy_walks, shipped_roles, walking
 from tests.parts import vault as real
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1"),
+]
 
 LANES = 4
 WALKS, SOAK_WALKS = 20, 2_000

@@ -11,7 +11,11 @@ from tests.parts import admitting, helm, policies, reconciling
 from tests.parts.installation import ROOT, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.30", "ValidatingAdmissionPolicy v1"),
+]
 
 SERVED = "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
 SIDECAR = {**admitting.CONTAINER, "name": names.CONTAINER, "restartPolicy": "Always"}

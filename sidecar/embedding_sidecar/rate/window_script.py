@@ -1,15 +1,20 @@
 """The script that draws from a window in Redis, in one step: Lua 5.1, of one key.
 
-The key is a hash: each bucket by its number, with calls and tokens, and for each pod `by:ID`, its
-last message and what that got. A message that comes again, as its connection was lost, changes
+The key is a hash: each bucket by its number, with calls and tokens; for each pod `by:ID`, its last
+message and what that got; and `sum`, with the oldest bucket and the newest, calls and tokens of all,
+and when all fields were read last. A message that comes again, as its connection was lost, changes
 nothing, so nothing is given back twice.
+
+A draw keeps the sum up to date and reads few fields, so that it costs the same with one pod and with
+thousands. Each SWEEP_MS, and where the clock went back, one reads all: it makes the sum anew and
+forgets pods that have ended.
 
 Arguments, in order: ID and sequence of the message; limits of calls and tokens (-1 for none) of
 applications, and of background work; 1 if all is granted; milliseconds of a bucket and of the
-window; the largest valid figure; the most fields; seconds that the key is kept; the number of
-parts that are given back, each as bucket, calls, tokens; the number of draws, each as tokens and 1
-for background work. It replies with the eight values that window_store reads, or, where a field is
-not valid, with the sequence and a name.
+window; the largest valid figure; the most fields; seconds that the key is kept; milliseconds until
+all is read again; the number of parts that are given back, each as bucket, calls, tokens; the number
+of draws, each as tokens and 1 for background work. It replies with the eight values that
+window_store reads, or, where a field is not valid, with the sequence and a name.
 """
 
 from typing import Final
@@ -21,7 +26,8 @@ local key, by, sequence = KEYS[1], 'by:' .. ARGV[1], tonumber(ARGV[2])
 local limits = {{tonumber(ARGV[3]), tonumber(ARGV[4])}, {tonumber(ARGV[5]), tonumber(ARGV[6])}}
 local grants_all = ARGV[7] == '1'
 local bucket_ms, window_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
-local most, most_fields, kept_seconds = tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local most, most_fields = tonumber(ARGV[10]), tonumber(ARGV[11])
+local kept_seconds, sweep_ms = ARGV[12], tonumber(ARGV[13])
 local current = math.floor(now / bucket_ms)
 local oldest = math.floor((now - window_ms) / bucket_ms)
 
@@ -42,78 +48,134 @@ local function text(...)
   return table.concat(words, ' ')
 end
 
-if redis.call('HLEN', key) > most_fields then return cannot_be('too many fields') end
-local all = redis.call('HGETALL', key)
 local buckets, changed, gone, last = {}, {}, {}, nil
-local function add(bucket, calls, tokens)
+local oldest_kept, calls, tokens, swept = current, 0, 0, now
+local function add(bucket, more_calls, more_tokens)
   local before = buckets[bucket] or {0, 0}
-  buckets[bucket] = {before[1] + calls, before[2] + tokens}
+  buckets[bucket] = {before[1] + more_calls, before[2] + more_tokens}
 end
-for at = 1, #all, 2 do
-  local name, value = all[at], all[at + 1]
-  if string.sub(name, 1, 3) == 'by:' then
-    local message = figures(value, 6)
-    if not message then return cannot_be('a message') end
-    if name == by then last = message
-    -- A pod whose last message is out of the window repeats it no more.
-    elseif math.floor(message[2] / bucket_ms) < oldest then gone[#gone + 1] = name end
-  else
-    local bucket, found = figures(name, 1), figures(value, 2)
-    if not bucket or not found then return cannot_be('a bucket') end
-    bucket = bucket[1]
-    if bucket < oldest then
-      gone[#gone + 1] = name
-    elseif bucket > current then
-      -- The clock went back: it counts from now on.
-      gone[#gone + 1] = name
-      add(current, found[1], found[2])
-      changed[current] = true
-    else
-      add(bucket, found[1], found[2])
+-- These read fields, and tell the name of one that is not valid.
+local function read(from, to)
+  local numbers, names = {}, {}
+  for bucket = from, to do
+    if not buckets[bucket] then
+      numbers[#numbers + 1], names[#names + 1] = bucket, text(bucket)
     end
   end
+  if #names == 0 then return nil end
+  for at, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+    local found = {0, 0}
+    if value then found = figures(value, 2) end
+    if not found then return 'a bucket' end
+    buckets[numbers[at]] = found
+  end
+end
+local function read_all()
+  local all = redis.call('HGETALL', key)
+  for at = 1, #all, 2 do
+    local name, value = all[at], all[at + 1]
+    if string.sub(name, 1, 3) == 'by:' then
+      local message = figures(value, 6)
+      if not message then return 'a message' end
+      if name == by then last = message
+      -- A pod whose last message is out of the window repeats it no more.
+      elseif math.floor(message[2] / bucket_ms) < oldest then gone[#gone + 1] = name end
+    elseif name ~= 'sum' then
+      local number, found = figures(name, 1), figures(value, 2)
+      if not number or not found then return 'a bucket' end
+      local bucket = number[1]
+      if bucket < oldest then
+        gone[#gone + 1] = name
+      elseif bucket > current then
+        -- The clock went back: it counts from now on.
+        gone[#gone + 1] = name
+        add(current, found[1], found[2])
+        changed[current] = true
+      else
+        add(bucket, found[1], found[2])
+      end
+    end
+  end
+  for bucket, found in pairs(buckets) do
+    oldest_kept = math.min(oldest_kept, bucket)
+    calls, tokens = calls + found[1], tokens + found[2]
+  end
+end
+local function read_few(sum, message)
+  last, calls, tokens, swept = message, sum[3], sum[4], sum[5]
+  oldest_kept = math.max(sum[1], oldest)
+  local wrong = read(sum[1], oldest - 1)
+  if wrong then return wrong end
+  for bucket = sum[1], oldest - 1 do
+    calls, tokens = calls - buckets[bucket][1], tokens - buckets[bucket][2]
+    buckets[bucket], gone[#gone + 1] = nil, text(bucket)
+  end
+  if calls < 0 or tokens < 0 then return 'the sum' end
 end
 
-local given = tonumber(ARGV[13])
+if redis.call('HLEN', key) > most_fields then return cannot_be('too many fields') end
+local known = redis.call('HMGET', key, 'sum', by)
+local sum, message, wrong = nil, nil, nil
+if known[1] then
+  sum = figures(known[1], 5)
+  if not sum then return cannot_be('the sum') end
+end
+if known[2] then
+  message = figures(known[2], 6)
+  if not message then return cannot_be('a message') end
+end
+if sum and sum[2] <= current and sum[5] <= now and now - sum[5] < sweep_ms then
+  wrong = read_few(sum, message)
+else
+  wrong = read_all()
+end
+if wrong then return cannot_be(wrong) end
+
+local given = tonumber(ARGV[14])
 local is_new = not last or sequence > last[1]
 if is_new then
   for i = 0, given - 1 do
-    local bucket = tonumber(ARGV[14 + 3 * i])
-    local before = buckets[bucket]
-    if before then
-      buckets[bucket] = {math.max(0, before[1] - tonumber(ARGV[15 + 3 * i])),
-                         math.max(0, before[2] - tonumber(ARGV[16 + 3 * i]))}
-      changed[bucket] = true
+    local bucket = tonumber(ARGV[15 + 3 * i])
+    if bucket >= oldest_kept and bucket <= current then
+      wrong = read(bucket, bucket)
+      if wrong then return cannot_be(wrong) end
+      local before = buckets[bucket]
+      local back = {math.min(before[1], tonumber(ARGV[16 + 3 * i])),
+                    math.min(before[2], tonumber(ARGV[17 + 3 * i]))}
+      if back[1] + back[2] > 0 then
+        add(bucket, -back[1], -back[2])
+        calls, tokens = calls - back[1], tokens - back[2]
+        changed[bucket] = true
+      end
     end
   end
 end
-local calls, tokens, order = 0, 0, {}
-for bucket, found in pairs(buckets) do
-  calls, tokens, order[#order + 1] = calls + found[1], tokens + found[2], bucket
+if calls < 0 or tokens < 0 or calls > most or tokens > most then
+  return cannot_be('the sum of the buckets')
 end
-if calls > most or tokens > most then return cannot_be('the sum of the buckets') end
 if not is_new then
   return {sequence, last[2], last[3], last[4], last[5], last[6], calls, tokens}
 end
 
-local first = 14 + 3 * given
+local first = 15 + 3 * given
 local draws = tonumber(ARGV[first])
 local function fits(limit, sum) return limit < 0 or sum <= limit end
 local fit, granted = {0, 0}, 0
-local sum, drawn = {calls, tokens}, {0, 0}
+local upto, drawn = {calls, tokens}, {0, 0}
 for i = 0, draws - 1 do
   local need = tonumber(ARGV[first + 1 + 2 * i])
   local limit = limits[ARGV[first + 2 + 2 * i] == '1' and 2 or 1]
-  sum = {sum[1] + 1, sum[2] + need}
+  upto = {upto[1] + 1, upto[2] + need}
   for unit = 1, 2 do
-    if fit[unit] == i and fits(limit[unit], sum[unit]) then fit[unit] = i + 1 end
+    if fit[unit] == i and fits(limit[unit], upto[unit]) then fit[unit] = i + 1 end
   end
   if i < math.min(fit[1], fit[2]) or grants_all then
     granted, drawn = i + 1, {drawn[1] + 1, drawn[2] + need}
   end
 end
 if granted > 0 then
-  if not buckets[current] then order[#order + 1] = current end
+  wrong = read(current, current)
+  if wrong then return cannot_be(wrong) end
   add(current, drawn[1], drawn[2])
   changed[current] = true
   calls, tokens = calls + drawn[1], tokens + drawn[2]
@@ -125,8 +187,9 @@ if granted < draws then
   local limit = limits[ARGV[first + 2 + 2 * granted] == '1' and 2 or 1]
   local left = {calls, tokens}
   wait = window_ms
-  table.sort(order)
-  for _, bucket in ipairs(order) do
+  wrong = read(oldest_kept, current)
+  if wrong then return cannot_be(wrong) end
+  for bucket = oldest_kept, current do
     left = {left[1] - buckets[bucket][1], left[2] - buckets[bucket][2]}
     if fits(limit[1], left[1] + 1) and fits(limit[2], left[2] + need) then
       wait = (bucket + 1) * bucket_ms + window_ms - now
@@ -135,8 +198,12 @@ if granted < draws then
   end
 end
 
-if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
-local written = {by, text(sequence, now, granted, fit[1], fit[2], wait)}
+-- Lua passes some thousand arguments at most.
+for at = 1, #gone, 1000 do
+  redis.call('HDEL', key, unpack(gone, at, math.min(at + 999, #gone)))
+end
+local written = {by, text(sequence, now, granted, fit[1], fit[2], wait),
+                 'sum', text(oldest_kept, current, calls, tokens, swept)}
 for bucket, _ in pairs(changed) do
   written[#written + 1] = text(bucket)
   written[#written + 1] = text(buckets[bucket][1], buckets[bucket][2])

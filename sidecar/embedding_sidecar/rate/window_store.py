@@ -19,12 +19,14 @@ from embedding_sidecar.rate.window import (
 from embedding_sidecar.rate.window_script import DRAW
 from embedding_sidecar.redis_client import scripts
 
-_NEEDS: Final = scripts.Rights(f"{PREFIX}*", "+time +hlen +hgetall +hset +hdel +expire")
+_NEEDS: Final = scripts.Rights(f"{PREFIX}*", "+time +hlen +hgetall +hmget +hset +hdel +expire")
 BUDGET_SECONDS: Final = FRESH_MS / 1000
 """Time-out of a draw; a later answer could not be spent any more."""
 _KEPT_SECONDS: Final = 2 * WINDOW_MS // 1000
-_MAX_FIELDS: Final = 4096
+_MAX_FIELDS: Final = 16_384
 """Buckets of a minute, and pods that drew in it: room for thousands."""
+_SWEEP_MS: Final = 15_000
+"""All fields are read again after this time: some 3 ms of Redis for 1,000 pods."""
 _MAX_NOW_MS: Final = 10**13 - 1
 """In the year 2286; the script takes no longer figure."""
 _MAX_FIGURE: Final = max(json_fields.MAX_COUNT, _MAX_NOW_MS)
@@ -75,6 +77,7 @@ def words(message: Message) -> list[str | int]:
         _MAX_FIGURE,
         _MAX_FIELDS,
         _KEPT_SECONDS,
+        _SWEEP_MS,
         len(message.returns),
         *(it for at, (calls, tokens) in message.returns.items() for it in (at, calls, tokens)),
         len(message.needs),

@@ -58,7 +58,7 @@ class Cluster:
     @property
     def draw_cores(self) -> float:
         """Cores of Redis where each policy has a rate."""
-        cost = formulas.message_microseconds(self.values, self.policy_pods)
+        cost = formulas.message_microseconds(self.values)
         draws = self.calls_a_second * formulas.draws_of_call(self.calls_a_second)
         return self.pods * draws * cost / MICROSECONDS
 
@@ -106,14 +106,6 @@ def pods_of_core(
     return 1 / (one.claim_cores + (one.draw_cores if has_rate else 0.0))
 
 
-def pods_of_one_window(values: Values, *, calls_a_second: float) -> float:
-    """Pods of one policy with a rate that fill one core: a draw costs more the more pods it has."""
-    base = formulas.message_microseconds(values, 0)
-    of_each = formulas.message_microseconds(values, 1) - base
-    draws = calls_a_second * formulas.draws_of_call(calls_a_second)
-    return (math.sqrt(base**2 + 4 * of_each * MICROSECONDS / draws) - base) / (2 * of_each)
-
-
 def most_pods_of_window() -> int:
     """Pods of one policy with a rate beyond which Redis's script refuses: too many fields."""
     return window_store._MAX_FIELDS - window.WINDOW_MS // window.BUCKET_MS - 1
@@ -137,10 +129,6 @@ def _of_redis(values: Values) -> list[tuple[str, float]]:
         ),
         ("one core of Redis, all of it", 1 / one.cores),
         ("one core of Redis, all of it with a rate", 1 / (one.cores + one.draw_cores)),
-        (
-            "one core of Redis, one policy with a rate for all",
-            pods_of_one_window(values, calls_a_second=1),
-        ),
         ("fields of one window, one policy with a rate for all", most_pods_of_window()),
     ]
 

@@ -29,9 +29,7 @@ CALL: Final = Amounts(1, 100)
 CALLS: Final = 2_000
 CLAIMS: Final = 4_000
 CLAIMING: Final = 32
-"""Connections with a claim under way."""
-DRAWING: Final = 8
-"""Likewise with a draw; a draw among thousands of pods takes milliseconds."""
+"""Connections with a claim or a draw under way."""
 
 
 def measure(folder: Path) -> dict[str, dict[int, float]]:
@@ -138,7 +136,7 @@ def _in_turn(pods: Iterator[_Pod], store: quota_store.RedisStore) -> Callable[[]
 
 async def _message_microseconds(there: Served, pods: int) -> float:
     """Of a draw from windows that so many pods drew from in the last minute."""
-    keys = [window.key(f"shop/policy-{at}", "main") for at in range(-(-DRAWING // pods))]
+    keys = [window.key(f"shop/policy-{at}", "main") for at in range(-(-CLAIMING // pods))]
     for key in keys:
         there.client.hset(key, mapping=_minute(pods))
     terms = window.Terms(calls=LIMIT, tokens=LIMIT)
@@ -154,12 +152,10 @@ async def _message_microseconds(there: Served, pods: int) -> float:
         return draw
 
     async with AsyncExitStack() as ends:
-        stores = [window_store.RedisWindows(redis_url.connect(there.url)) for _ in range(DRAWING)]
+        stores = [window_store.RedisWindows(redis_url.connect(there.url)) for _ in range(CLAIMING)]
         for store in stores:
             ends.push_async_callback(store.close)
-        return await there.microseconds(
-            list(map(drawing, stores)), count=max(16 * DRAWING, 400_000 // (pods + 100))
-        )
+        return await there.microseconds(list(map(drawing, stores)), count=CLAIMS)
 
 
 def _minute(pods: int) -> dict[Any, str]:

@@ -7,7 +7,7 @@ from typing import Final
 from tests.scale.model.formulas import (
     CLAIM_FITS,
     HOUR_SECONDS,
-    MESSAGE_FITS,
+    MESSAGE_FIT,
     POD_FITS,
     VECTOR_FITS,
     Values,
@@ -81,9 +81,9 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
     "messageMicroseconds": Quantity(
         title="a draw of a rate, us of the same",
         size="pods of the policy",
-        fits=MESSAGE_FITS,
+        fits=(MESSAGE_FIT,),
         checks=(100, 1_000, 3_000),
-        model=message_microseconds,
+        model=lambda values, _: message_microseconds(values),
     ),
     "pollMicroseconds": Quantity(
         title="a look at the generations, us of the same",

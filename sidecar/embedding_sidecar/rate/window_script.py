@@ -1,19 +1,19 @@
 """The script that draws from a window in Redis, in one step: Lua 5.1, of one key.
 
 The key is a hash: each bucket by its number, with calls and tokens; for each pod `by:ID`, its last
-message and what that got; and `sum`, with the oldest bucket and the newest, calls and tokens of all,
-and when all fields were read last. A message that comes again, as its connection was lost, changes
-nothing, so nothing is given back twice.
+message and what that got; and `sum`, with the oldest bucket and the newest, calls and tokens of
+all, and when all fields were read last. A message that comes again, as its connection was lost,
+changes nothing, so nothing is given back twice.
 
-A draw keeps the sum up to date and reads few fields, so that it costs the same with one pod and with
-thousands. Each SWEEP_MS, and where the clock went back, one reads all: it makes the sum anew and
+A draw keeps the sum up to date and reads few fields, so that it costs the same with one pod and
+with thousands. Each 15 s, and where the clock went back, one reads all: it makes the sum anew and
 forgets pods that have ended.
 
 Arguments, in order: ID and sequence of the message; limits of calls and tokens (-1 for none) of
 applications, and of background work; 1 if all is granted; milliseconds of a bucket and of the
 window; the largest valid figure; the most fields; seconds that the key is kept; milliseconds until
-all is read again; the number of parts that are given back, each as bucket, calls, tokens; the number
-of draws, each as tokens and 1 for background work. It replies with the eight values that
+all is read again; the number of parts that are given back, each as bucket, calls, tokens; the
+number of draws, each as tokens and 1 for background work. It replies with the eight values that
 window_store reads, or, where a field is not valid, with the sequence and a name.
 """
 

@@ -15,7 +15,11 @@ from tests.parts.indexes import CASES
 from tests.parts.installation import ROOT, SYSTEM_NAMESPACE, wait
 from tests.parts.kubectl import Kubectl, KubectlError
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1"),
+]
 
 SHOP = "shop"
 MONITORING = "monitoring.coreos.com"

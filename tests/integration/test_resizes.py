@@ -9,7 +9,10 @@ from embedding_operator.kube import kinds
 from tests.integration.test_synced_secrets import PROVIDER
 from tests.parts import reconciling
 
-pytestmark = pytest.mark.cluster
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.needs_kubernetes("1.35", "pods/resize of sidecars"),
+]
 
 SMALL = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
 LARGE = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}

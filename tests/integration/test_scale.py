@@ -14,7 +14,11 @@ from tests.parts.installation import ROOT, wait
 from tests.scale import __main__ as scale
 from tests.scale import generator, leftovers, page, ranges
 
-pytestmark = [pytest.mark.cluster, pytest.mark.integration]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.integration,
+    pytest.mark.needs_kubernetes("1.36", "MutatingAdmissionPolicy v1"),
+]
 
 SMALLEST = "smallest"
 COMMAND = [sys.executable, "-m", "tests.scale"]

@@ -41,6 +41,7 @@ NAMESPACES = {
     "limited": {},
     "counted": {},
 }
+OF_PODS = pytest.mark.needs_kubernetes("1.32", "resources of a pod")
 LIMITS = {
     "apiVersion": "v1",
     "kind": "LimitRange",
@@ -80,7 +81,10 @@ def shop(api_server):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("name", INJECTED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(it, marks=OF_PODS if it == "budget-of-the-pod" else ()) for it in INJECTED],
+)
 def test_api_server_takes_pod_and_classes_it_as_before(shop, name):
     after = _created(shop, CASES[name].expected, namespace="free")
     sidecar = after["spec"]["initContainers"][0]

@@ -127,6 +127,7 @@ def test_definitions_that_were_kept_are_taken_over_by_another_release(bare):
     assert [it["metadata"]["name"] for it in bare.get("embpol", "-A")["items"]] == ["search"]
 
 
+@pytest.mark.needs_kubernetes("1.30", "ValidatingAdmissionPolicy v1")
 def test_uninstalled_chart_takes_authority_along_and_leaves_secrets(bare, tmp_path):
     """C15: no Secret with an authority's key stays; what policies own stays with them."""
     asked = helm.Helm(bare.kubeconfig)

@@ -145,10 +145,8 @@ def _sizes(values: Values) -> str:
 def _limits(values: Values) -> str:
     rows = [(name, f"{pods:,.0f}") for name, pods in cluster.limits(values)]
     first = rows[0]
-    plain = next(it for it in rows if "with a rate" not in it[0])
-    return (
-        f"First breaks *{first[0]}*, with {first[1]} pods; without a rate *{plain[0]}*, with"
-        f" {plain[1]}.\n\n" + table(("limit (model, not measured)", "reached with pods"), rows)
+    return f"First breaks *{first[0]}*, with {first[1]} pods.\n\n" + table(
+        ("limit (model, not measured)", "reached with pods"), rows
     )
 
 
@@ -232,7 +230,7 @@ The same pods, or all of them in one policy.
 {limits}
 
 A Redis each for cache and quota, and several of each (`quota.redis`, `cache.redis` of each policy),
-divide those of Redis but the two of one policy.
+divide those of Redis but that of one window.
 
 ### Pods that fill one core of the Redis that counts
 

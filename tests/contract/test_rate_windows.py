@@ -260,6 +260,15 @@ def test_sum_that_is_lost_is_made_anew(client):
     assert both.draw([Need(0)]).granted == 0
 
 
+def test_sum_of_forged_age_grants_nothing_at_once(client):
+    both = Both(client, Terms(calls=3))
+    newest = both.now_ms // BUCKET_MS
+    client.hset(KEY, "sum", f"1 {newest} 0 0 {both.now_ms}")
+    message = Message(KEY, "pod", next(both.sequence), both.terms, [Need(0)], {})
+    answer = both.script(keys=[KEY], args=words_at(message, both.now_ms))
+    assert answer == [message.sequence, b"the sum"]
+
+
 def test_sum_below_its_buckets_grants_nothing(client):
     both = Both(client, Terms(calls=3))
     both.draw([Need(0)] * 3)

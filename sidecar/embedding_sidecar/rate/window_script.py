@@ -102,6 +102,8 @@ local function read_all()
   end
 end
 local function read_few(sum, message)
+  -- One that somebody else has written could lead through all of time.
+  if sum[1] < oldest - sweep_ms / bucket_ms - 1 then return 'the sum' end
   last, calls, tokens, swept = message, sum[3], sum[4], sum[5]
   oldest_kept = math.max(sum[1], oldest)
   local wrong = read(sum[1], oldest - 1)

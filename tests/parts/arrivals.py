@@ -41,7 +41,7 @@ class Watch(ABC):
         self._connection = direct.Direct(kubeconfig)
         query = urllib.parse.urlencode({"watch": 1, "labelSelector": selector})
         self._path = f"{kind.path(None)}?{query}"
-        self._version = ""
+        self._version = 0
         # Begun here: a connection that is not there yet could not be cut.
         self._lines = self._connection.lines(self._path)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -88,7 +88,9 @@ class Watch(ABC):
             while not self._closed:
                 for line in self._lines:
                     self._note(line["type"], line["object"])
-                    self._version = line["object"]["metadata"]["resourceVersion"]
+                    version = int(line["object"]["metadata"]["resourceVersion"])
+                    # The objects that are there at first come in no order.
+                    self._version = max(self._version, version)
                 if not self._closed:
                     # The API server ends a watch that reads too slowly.
                     resumed = f"{self._path}&resourceVersion={self._version}"

@@ -31,9 +31,10 @@ local kept_seconds, sweep_ms = ARGV[12], tonumber(ARGV[13])
 local current = math.floor(now / bucket_ms)
 local oldest = math.floor((now - window_ms) / bucket_ms)
 
--- Others may have written here: then nothing is granted and nothing is written.
+-- Others may have written here: a field that is not valid grants and writes nothing.
 local function cannot_be(field) return {sequence, field} end
 local function figures(text, count)
+  if #text > 14 * count then return nil end
   local found = {}
   for word in string.gmatch(text, '[^ ]+') do
     if #word > 13 or not string.find(word, '^%d+$') or tonumber(word) > most then return nil end

@@ -20,7 +20,6 @@ from typing import Final
 from dev.cluster import cache
 from tests.scale import generator, leftovers, machine, page, ranges, results, rounds
 from tests.scale.figures import Result
-from tests.scale.model import parts
 
 INVALID: Final = 2
 
@@ -36,7 +35,7 @@ def main() -> int:
     try:
         allowed = ranges.read()
         if given.page:
-            page.write(results.read_all(), allowed, model=parts.read_all())
+            page.write(allowed)
             return 0
         wanted = [generator.named(name) for name in given.names or generator.names()]
         if given.rounds is not None:
@@ -61,7 +60,7 @@ def main() -> int:
         ]
         if given.keep:
             results.write(result)
-            page.write(results.read_all(), allowed, model=parts.read_all())
+            page.write(allowed)
     for breach in breaches:
         print(breach, file=sys.stderr)
     return 1 if breaches else 0

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.benchmarks import chart
 from tests.benchmarks.page import table
-from tests.scale import ranges
+from tests.scale import ranges, results
 from tests.scale.figures import FIGURES, Figure, Result, median
 from tests.scale.model import parts, section
 from tests.scale.model.cluster import CHART_LIMIT_MIB
@@ -28,9 +28,10 @@ _OF_POLICY: Final = ("coldRequestsOfPolicy", "coldProcessorMillisecondsOfPolicy"
 Ranges = Mapping[str, Sequence[ranges.Range]]
 
 
-def write(found: Sequence[Result], allowed: Ranges, *, model: Sequence[parts.Part]) -> None:
-    """Write the page and the chart."""
-    PAGE.write_text(text(found, allowed, model=model), encoding="utf-8")
+def write(allowed: Ranges) -> None:
+    """Write the page and the chart, of all that was kept."""
+    found = results.read_all()
+    PAGE.write_text(text(found, allowed, model=parts.read_all()), encoding="utf-8")
     CHART.write_text(cold_start_chart(found), encoding="utf-8")
 
 

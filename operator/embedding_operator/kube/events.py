@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -15,8 +16,6 @@ from embedding_operator.kube.conditions import Condition
 
 _LOG = logging.getLogger(__name__)
 MESSAGE_CHARACTERS: Final = 1024  # the API server's limit for an event's message
-
-
 MOST_WAITING: Final = 10_000
 """Events that wait to be written; each takes some 2 KiB of memory."""
 
@@ -41,11 +40,12 @@ class EventRecorder:
     def close(self, *, within_seconds: float) -> None:
         """Write those that wait, as far as the time suffices."""
         if self._writing.is_alive():
+            ends_at = time.monotonic() + within_seconds
             try:
                 self._waiting.put(None, timeout=within_seconds)
             except queue.Full:
                 return
-            self._writing.join(within_seconds)
+            self._writing.join(max(0.0, ends_at - time.monotonic()))
 
     def record(self, about: dict[str, Any], *, warning: bool, reason: str, message: str) -> None:
         """Record an event of an object, to be written soon."""

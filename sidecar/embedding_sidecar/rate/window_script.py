@@ -49,7 +49,7 @@ local function text(...)
   return table.concat(words, ' ')
 end
 
-local buckets, changed, gone, last = {}, {}, {}, nil
+local buckets, changed, gone = {}, {}, {}
 local oldest_kept, calls, tokens, swept = current, 0, 0, now
 local function add(bucket, more_calls, more_tokens)
   local before = buckets[bucket] or {0, 0}
@@ -78,9 +78,8 @@ local function read_all()
     if string.sub(name, 1, 3) == 'by:' then
       local message = figures(value, 6)
       if not message then return 'a message' end
-      if name == by then last = message
       -- A pod whose last message is out of the window repeats it no more.
-      elseif math.floor(message[2] / bucket_ms) < oldest then gone[#gone + 1] = name end
+      if name ~= by and math.floor(message[2] / bucket_ms) < oldest then gone[#gone + 1] = name end
     elseif name ~= 'sum' then
       local number, found = figures(name, 1), figures(value, 2)
       if not number or not found then return 'a bucket' end
@@ -102,10 +101,10 @@ local function read_all()
     calls, tokens = calls + found[1], tokens + found[2]
   end
 end
-local function read_few(sum, message)
+local function read_few(sum)
   -- One that somebody else has written could lead through all of time.
   if sum[1] < oldest - sweep_ms / bucket_ms - 1 then return 'the sum' end
-  last, calls, tokens, swept = message, sum[3], sum[4], sum[5]
+  calls, tokens, swept = sum[3], sum[4], sum[5]
   oldest_kept = math.max(sum[1], oldest)
   local wrong = read(sum[1], oldest - 1)
   if wrong then return wrong end
@@ -118,17 +117,17 @@ end
 
 if redis.call('HLEN', key) > most_fields then return cannot_be('too many fields') end
 local known = redis.call('HMGET', key, 'sum', by)
-local sum, message, wrong = nil, nil, nil
+local sum, last, wrong = nil, nil, nil
 if known[1] then
   sum = figures(known[1], 5)
   if not sum then return cannot_be('the sum') end
 end
 if known[2] then
-  message = figures(known[2], 6)
-  if not message then return cannot_be('a message') end
+  last = figures(known[2], 6)
+  if not last then return cannot_be('a message') end
 end
 if sum and sum[2] <= current and sum[5] <= now and now - sum[5] < sweep_ms then
-  wrong = read_few(sum, message)
+  wrong = read_few(sum)
 else
   wrong = read_all()
 end

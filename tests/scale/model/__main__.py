@@ -19,7 +19,7 @@ from typing import Final
 
 from dev.cluster import cache
 from tests.scale import __main__ as scale
-from tests.scale import generator, leftovers, machine, page, ranges, results
+from tests.scale import generator, leftovers, machine, page, ranges
 from tests.scale.model import asking, caching, calling, counting, parts, section
 from tests.scale.model.quantities import QUANTITIES
 
@@ -80,7 +80,7 @@ def main() -> int:
         print(section.checks([part]), flush=True)
         if given.keep:
             parts.write(part)
-            page.write(results.read_all(), ranges.read(), model=parts.read_all())
+            page.write(ranges.read())
     return 0
 
 

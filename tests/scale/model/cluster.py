@@ -58,7 +58,7 @@ class Cluster:
     @property
     def draw_cores(self) -> float:
         """Cores of Redis where each policy has a rate."""
-        cost = formulas.message_microseconds(self.values)
+        cost = self._cost("messageMicroseconds")
         draws = self.calls_a_second * formulas.draws_of_call(self.calls_a_second)
         return self.pods * draws * cost / MICROSECONDS
 

@@ -73,11 +73,6 @@ def claim_microseconds(values: Values, leases: int) -> float:
     return _line(values[name], *CLAIM_FITS[:2], leases)
 
 
-def message_microseconds(values: Values) -> float:
-    """Of one draw from a window, however many pods draw from it: few of its fields are read."""
-    return values["messageMicroseconds"][MESSAGE_FIT]
-
-
 def allocated(size: int) -> int:
     """Bytes that jemalloc gives for a size: four classes between two powers of two."""
     if size <= 128:

@@ -19,7 +19,6 @@ from tests.scale.model.formulas import (
     idle_asks_a_second,
     idle_cores,
     item_bytes,
-    message_microseconds,
     resident_mib,
 )
 
@@ -83,7 +82,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
         size="pods of the policy",
         fits=(MESSAGE_FIT,),
         checks=(100, 1_000, 3_000),
-        model=lambda values, _: message_microseconds(values),
+        model=_same("messageMicroseconds", MESSAGE_FIT),
     ),
     "pollMicroseconds": Quantity(
         title="a look at the generations, us of the same",

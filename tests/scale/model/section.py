@@ -98,8 +98,9 @@ def _draw(values: Values) -> str:
     """The constants of a draw."""
     if not _has_redis(values):
         return f"{NOT_RUN}."
+    cost = QUANTITIES["messageMicroseconds"].model(values, 1)
     return (
-        f"{QUANTITIES['messageMicroseconds'].model(values, 1):.0f} us, however many pods draw from the window."
+        f"{cost:.0f} us, however many pods draw from the window."
         f" Each {window_store._SWEEP_MS // 1000} s one draw reads all fields, one for each of these"
         " pods, and takes some 3 us more for each."
     )

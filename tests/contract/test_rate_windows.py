@@ -74,7 +74,7 @@ class Both:
             self.draws.append((self.now_ms, 1, need.tokens))
         return expected
 
-    def refused(self, needs: list[Need], returns: dict[int, tuple[int, int]] | None = None) -> str:
+    def refused(self, needs: list[Need], returns: dict[int, tuple[int, int]] | None = None):
         """The name of what is not valid, by the script alone."""
         message = Message(KEY, "pod", next(self.sequence), self.terms, needs, returns or {})
         sequence, name = self.script(keys=[KEY], args=words_at(message, self.now_ms))

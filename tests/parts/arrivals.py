@@ -1,6 +1,7 @@
 """Watches of a test: when which objects came to hold what."""
 
 import base64
+import http.client
 import threading
 import time
 import urllib.parse
@@ -95,7 +96,7 @@ class Watch(ABC):
                     # The API server ends a watch that reads too slowly.
                     resumed = f"{self._path}&resourceVersion={self._version}"
                     self._lines = self._connection.lines(resumed)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             if not self._closed:
                 raise
 

@@ -85,7 +85,10 @@ class Direct:
         return map(json.loads, iter(answer.readline, b""))
 
     def cut(self) -> None:
-        """End the connection from another thread: what waits for it gets an OSError or an end."""
+        """End the connection from another thread.
+
+        Reading it ends there: silently, with an OSError, or with an HTTPException within a chunk.
+        """
         if self._connection.sock is not None:
             self._connection.sock.shutdown(2)  # SHUT_RDWR
 

@@ -11,6 +11,7 @@ from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
 from embedding_operator.sidecars import config_request
 from embedding_operator.sidecars.nudges import Nudger
+from embedding_operator.sidecars.schedule import Item
 from embedding_operator.sidecars.targets import Seen, Target
 from embedding_operator.sidecars.watchlist import Question, Watchlist
 from embedding_operator.status import config_in_force
@@ -40,7 +41,7 @@ class Prober:
     ) -> None:
         self._asks = asks
         self._asked = asked
-        self._nudger = Nudger(nudge=nudge, clock=clock)
+        self._nudger = Nudger(nudge=nudge, nudged=self._was_nudged, clock=clock)
         self._watchlist = Watchlist(
             nudges=self._nudger, changed=changed, period_seconds=period_seconds, clock=clock
         )
@@ -79,6 +80,10 @@ class Prober:
     def forget(self, policy: ObjectKey) -> None:
         """A policy has gone."""
         self._watchlist.forget(policy)
+
+    def _was_nudged(self, item: Item) -> None:
+        self._watchlist.nudged(item)
+        self._look_at_once()
 
     def _look_at_once(self) -> None:
         with self._loop_lock:

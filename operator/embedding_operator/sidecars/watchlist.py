@@ -19,7 +19,7 @@ from embedding_operator.sidecars.targets import Pod, Seen, Target, Wanted
 from embedding_operator.status import config_in_force, quota_status
 
 QUOTA_SECONDS: Final = 15.0
-"""The interval for the live quota: half of the chart's resync, which writes it."""
+"""The least interval for the live quota: half of the chart's resync, which writes it."""
 QUOTA_TRIES: Final = 3
 """The sidecars asked for it, one after the other, while none answers."""
 QUOTA_TRY_SECONDS: Final = 1.0
@@ -51,7 +51,7 @@ class _Watched:
 
     pod: Pod
     since: float
-    """The last change of what it should have in force."""
+    """The last change of what it should have in force, or its nudge."""
     outcome: report.Outcome = None
     failures: int = 0
     revision: int = 0
@@ -70,7 +70,6 @@ class _Policy:
     pods: dict[str, _Watched] = field(default_factory=dict)
     """By UID, in the given order."""
     quota: quota_status.LiveQuota | None = None
-    quota_is_asked: bool = False
     quota_tries: int = 0
     told_at: float = float("-inf")
 
@@ -97,6 +96,8 @@ class Watchlist:
         self._schedule = Schedule()
         self._revisions = itertools.count(1)
         self._policies: dict[ObjectKey, _Policy] = {}
+        self._of_quota: set[ObjectKey] = set()
+        """The policies whose live quota is asked for."""
         self._pods = 0
 
     # --- for reconciles
@@ -179,20 +180,26 @@ class Watchlist:
             is_news = watched.outcome != outcome
             watched.outcome = outcome
             watched.failures = 0 if isinstance(outcome, InForce) else watched.failures + 1
-            is_late = report.is_late(outcome, known.wanted)
-            if is_late:
-                self._nudges.behind(watched.pod, known.wanted.content)
-            else:
-                self._nudges.in_force(watched.pod)
-            self._ask_again(question, watched, is_late=is_late)
+            self._ask_again(question, watched, wanted=known.wanted)
             tells_quota = (
                 known.wanted.has_quota and isinstance(outcome, InForce) and outcome.document
             )
-            if tells_quota and not known.quota_is_asked:
-                known.quota_is_asked = True
+            if tells_quota and policy not in self._of_quota:
+                self._of_quota.add(policy)
                 self._ask_for_quota(policy, after_seconds=0)
             if is_news:
                 self._tell(policy, known)
+
+    def nudged(self, item: Item) -> None:
+        """A pod got its first nudge for what it should have in force, or could not get it."""
+        with self._lock:
+            known = self._policies.get(item.key)
+            watched = known.pods.get(item.pod) if known is not None else None
+            if watched is None or not isinstance(watched.outcome, InForce):
+                return  # gone, or asked for other reasons
+            watched.since = self._clock()
+            due = watched.since + pace.FIRST_LOOK_SECONDS
+            self._schedule.put(item, due=due, rank=watched.rank)
 
     def told_quota(self, question: Question, quota: quota_status.LiveQuota | None) -> None:
         """Store the live quota; None if the sidecar did not report it."""
@@ -205,11 +212,11 @@ class Watchlist:
             if quota is None:
                 known.quota_tries += 1
                 is_last = known.quota_tries % QUOTA_TRIES == 0
-                wait_seconds = QUOTA_SECONDS if is_last else QUOTA_TRY_SECONDS
+                wait_seconds = self._quota_seconds() if is_last else QUOTA_TRY_SECONDS
                 self._ask_for_quota(policy, after_seconds=wait_seconds)
                 return
             before, known.quota = known.quota, quota
-            self._ask_for_quota(policy, after_seconds=QUOTA_SECONDS)
+            self._ask_for_quota(policy, after_seconds=self._quota_seconds())
             # A new count alone is no news: the next resync writes it.
             if before is None or (before.exact, before.exact_reason) != (
                 quota.exact,
@@ -221,6 +228,7 @@ class Watchlist:
 
     def _forget(self, policy: ObjectKey) -> None:
         known = self._policies.pop(policy, _Policy())
+        self._of_quota.discard(policy)
         self._schedule.drop(Item(*policy, ""))
         for watched in known.pods.values():
             self._drop(policy, watched)
@@ -250,26 +258,29 @@ class Watchlist:
             watched.outcome = None
             self._schedule.drop(item)
             return False
-        answered = isinstance(watched.outcome, InForce)
+        wait_seconds = 0.0
+        if isinstance(watched.outcome, InForce) and not is_restarted:
+            wait_seconds = pace.FIRST_LOOK_SECONDS
         if is_other:
             watched.since = now
-            if watched.outcome is not None and report.is_late(watched.outcome, known.wanted):
-                self._nudges.behind(pod, known.wanted.content)
-        wait_seconds = pace.FIRST_LOOK_SECONDS if answered and not is_restarted else 0.0
+            is_late = watched.outcome is not None and report.is_late(watched.outcome, known.wanted)
+            if is_late and self._nudges.behind(item, pod, known.wanted.content) and wait_seconds:
+                wait_seconds = pace.while_late(0.0, is_nudged=False)
         self._schedule.put(item, due=now + wait_seconds, rank=watched.rank)
         return True
 
     def _drop(self, policy: ObjectKey, watched: _Watched) -> None:
         self._pods -= 1
-        self._schedule.drop(Item(*policy, watched.pod.uid))
-        self._nudges.forget(watched.pod)
+        item = Item(*policy, watched.pod.uid)
+        self._schedule.drop(item)
+        self._nudges.forget(item, watched.pod)
 
     def _question(self, item: Item) -> Question | None:
         known = self._policies.get(item.key)
         if known is None:
             return None
         if known.wanted is None:
-            known.quota_is_asked = False
+            self._of_quota.discard(item.key)
             return None
         if item.pod:
             watched = known.pods.get(item.pod)
@@ -282,12 +293,16 @@ class Watchlist:
             return None
         return Question(item, watched.pod, known.wanted.token, watched.revision, known.uid)
 
-    def _ask_again(self, question: Question, watched: _Watched, *, is_late: bool) -> None:
-        now = self._clock()
+    def _ask_again(self, question: Question, watched: _Watched, *, wanted: Wanted) -> None:
+        now, is_late, is_nudged = self._clock(), report.is_late(watched.outcome, wanted), True
+        if is_late:
+            is_nudged = not self._nudges.behind(question.item, watched.pod, wanted.content)
+        else:
+            self._nudges.in_force(question.item, watched.pod)
         if watched.failures:
             wait_seconds = pace.after_failures(watched.failures)
         elif is_late:
-            wait_seconds = pace.while_late(now - watched.since)
+            wait_seconds = pace.while_late(now - watched.since, is_nudged=is_nudged)
         else:
             wait_seconds = pace.in_force(self._pods, period_seconds=self._period_seconds)
         self._schedule.put(question.item, due=now + wait_seconds, rank=watched.rank)
@@ -295,6 +310,9 @@ class Watchlist:
     def _ask_for_quota(self, policy: ObjectKey, *, after_seconds: float) -> None:
         item = Item(*policy, "")
         self._schedule.put(item, due=self._clock() + after_seconds, rank=Rank.ANSWERED)
+
+    def _quota_seconds(self) -> float:
+        return pace.quota(len(self._of_quota), period_seconds=QUOTA_SECONDS)
 
     def _tell(self, policy: ObjectKey, known: _Policy) -> None:
         now = self._clock()

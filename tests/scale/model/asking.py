@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from embedding_operator.sidecars import watchlist
 from tests.parts import charted, estate
 from tests.parts.installation import wait
 from tests.scale import edits, generator, pods
 from tests.scale.figures import HOUR_SECONDS, of_lease
 from tests.scale.machine import MIB
+from tests.scale.model import formulas
 from tests.scale.model.formulas import POLICY_PODS
 from tests.scale.rounds import COLD_SECONDS, Readiness
 from tests.scale.sidecars import COUNTED_SECONDS
@@ -75,7 +75,8 @@ def _measure(
     editor.close()
     # Each pod is asked again after 24 s, at the earliest.
     time.sleep(2 * COUNTED_SECONDS)
-    of_quota = len(built.policies) / watchlist.QUOTA_SECONDS * (time.monotonic() - began)
+    since_edit = time.monotonic() - began
+    of_quota = formulas.quota_asks_a_second(len(built.policies)) * since_edit
     edit_asks = played.asked() - asked - of_quota
     time.sleep(SETTLE_SECONDS)
     edited = built.api_asked().since(api)

@@ -3,13 +3,13 @@
 One Redis holds the cache of all and counts. Pure.
 """
 
-import math
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from embedding_operator.sidecars import pace
+from embedding_operator.sidecars import pace, watchlist
 from embedding_sidecar.policy import current_policy
 from embedding_sidecar.rate import window, window_store
 from tests.scale.machine import GIB
@@ -26,8 +26,8 @@ MEMORY_GIB: Final = 64
 CHART_LIMIT_MIB: Final = 512
 """`resources.limits.memory` of the chart."""
 MICROSECONDS: Final = 1e6
-MANY: Final = 10_000
-"""Pods beyond those that are asked once in a resync."""
+MOST_PODS: Final = 10**9
+"""No figure is looked for beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +100,16 @@ class Cluster:
 
 def pods_of_core(
     values: Values, *, calls_a_second: float, policy_pods: int = POLICY_PODS, has_rate: bool = False
-) -> float:
+) -> int:
     """Pods whose claims, and draws of a rate, fill one core of Redis."""
-    one = Cluster(values=values, pods=1, calls_a_second=calls_a_second, policy_pods=policy_pods)
-    return 1 / (one.claim_cores + (one.draw_cores if has_rate else 0.0))
+
+    def cores(pods: int) -> float:
+        them = Cluster(
+            values=values, pods=pods, calls_a_second=calls_a_second, policy_pods=policy_pods
+        )
+        return them.claim_cores + (them.draw_cores if has_rate else 0.0)
+
+    return _reached(cores, 1)
 
 
 def most_pods_of_window() -> int:
@@ -121,32 +127,40 @@ def _of_redis(values: Values) -> list[tuple[str, float]]:
     if not {"claimMicroseconds", "connections"} <= values.keys():
         return []
     one = Cluster(values=values, pods=1)
+
+    def cores(pods: int) -> float:
+        return Cluster(values=values, pods=pods).cores
+
     return [
         (f"{MAX_CLIENTS:,} connections, the default of Redis", MAX_CLIENTS / one.connections),
         (
             f"{MEMORY_GIB} GiB of Redis, {TEXTS_OF_POD:,} texts of each pod",
             MEMORY_GIB / one.item_gib,
         ),
-        ("one core of Redis, all of it", 1 / one.cores),
-        ("one core of Redis, all of it with a rate", 1 / (one.cores + one.draw_cores)),
+        ("one core of Redis, all of it", _reached(cores, 1)),
+        (
+            "one core of Redis, all of it with a rate",
+            _reached(lambda pods: cores(pods) + pods * one.draw_cores, 1),
+        ),
         ("fields of one window, one policy with a rate for all", most_pods_of_window()),
     ]
 
 
 def _of_operator(values: Values) -> list[tuple[str, float]]:
     often = f"each sidecar asked in {RESYNC_SECONDS:.0f} s, beyond it less often"
-    found = [(often, pace.MOST_A_SECOND * RESYNC_SECONDS)]
+    quotas = f"each live quota asked in {watchlist.QUOTA_SECONDS:.0f} s, beyond it less often"
+    policies = pace.MOST_QUOTAS_A_SECOND * watchlist.QUOTA_SECONDS
+    found = [
+        (often, pace.MOST_A_SECOND * RESYNC_SECONDS),
+        (quotas, policies * POLICY_PODS),
+    ]
     if set(formulas.POD_FITS) <= values.get("residentMiB", {}).keys():
         mib = partial(formulas.resident_mib, values)
-        found.append(
-            (f"the chart's {CHART_LIMIT_MIB}Mi of the operator", _reached(mib, CHART_LIMIT_MIB))
-        )
-        cores = partial(formulas.idle_cores, values)
-        found.append(("one core of the operator, idle", _reached(cores, 1)))
+        limit = f"the chart's {CHART_LIMIT_MIB}Mi of the operator"
+        found.append((limit, _reached(mib, CHART_LIMIT_MIB)))
     return found
 
 
-def _reached(of: Callable[[int], float], most: float) -> float:
-    """The number of pods, beyond MANY, with which a figure that is a line there reaches `most`."""
-    base, of_each = of(MANY), (of(2 * MANY) - of(MANY)) / MANY
-    return MANY + (most - base) / of_each if of_each > 0 else math.inf
+def _reached(of: Callable[[int], float], most: float) -> int:
+    """The number of pods with which a figure that grows with them reaches `most`."""
+    return bisect.bisect_left(range(MOST_PODS), most, key=of)

@@ -61,8 +61,13 @@ def claims_of_pod(calls_a_second: float) -> float:
 
 def claims_a_second(pods: float, *, calls_a_second: float, policy_pods: int = POLICY_PODS) -> float:
     """Claims of all pods, with those for the operator's looks at each policy's quota."""
-    looks = pods / policy_pods / watchlist.QUOTA_SECONDS
+    looks = quota_asks_a_second(pods / policy_pods)
     return pods * claims_of_pod(calls_a_second) + looks
+
+
+def quota_asks_a_second(policies: float) -> float:
+    """Requests to sidecars for the live quota: one of each policy in its period."""
+    return policies / pace.quota(policies, period_seconds=watchlist.QUOTA_SECONDS)
 
 
 def claim_microseconds(values: Values, leases: int) -> float:
@@ -97,19 +102,15 @@ def item_bytes(values: Values, dimensions: int) -> float:
 def idle_asks_a_second(pods: int) -> float:
     """Requests to sidecars: each pod in its period, and one of each policy for the live quota."""
     period = max(RESYNC_SECONDS, pods / pace.MOST_A_SECOND) * _MEAN_JITTER
-    return pods / period + pods / POLICY_PODS / watchlist.QUOTA_SECONDS
+    return pods / period + quota_asks_a_second(pods / POLICY_PODS)
 
 
 def edit_asks(values: Values, pods: int) -> float:
     """Requests to sidecars until an edit of all policies is in force in all pods.
 
-    Nudges follow one another, and a sidecar is asked again after a fifth of the time that it is
-    behind: so the requests of each pod grow with the logarithm of the number of pods.
+    A sidecar is asked once its pod was nudged, and again while the pod is still behind.
     """
-    low, high = POD_FITS
-    of_low, of_high = (values["editAsks"][it] / it for it in POD_FITS)
-    of_log = (of_high - of_low) / math.log(high / low)
-    return pods * max(1.0, of_low + of_log * math.log(pods / low))
+    return max(pods, _line(values["editAsks"], *POD_FITS, pods))
 
 
 def idle_cores(values: Values, pods: int) -> float:

@@ -204,9 +204,9 @@ force.
   number) as the allocator rounds it, and {beside} bytes beside. Pods that share a policy or
   `cache.shared` share its items: pods that bring no texts of their own add none.
 - **Requests to sidecars.** Each is asked every 27 s on average, from 3,000 pods on by 111 requests
-  a second for all, and one of each policy every 15 s for its quota. After an edit each is asked
-  after 0.3 s, then every 0.5 s or a fifth of the time that it is behind, so the requests for each
-  pod grow with the logarithm of the number of pods: a line through 200 and 1,000.
+  a second for all, and one of each policy every 15 s for its quota, from 750 policies on by 50 a
+  second for all. After an edit each is asked 0.3 s after its nudge, then every 0.5 s or a fifth of
+  the time since: a line through 200 and 1,000 pods.
 - **Requests to the API server.** While idle there are none for a pod; after an edit there is one
   nudge for each pod, of which its watch tells the operator once, and those of each policy as at
   1,000 pods.

@@ -1,14 +1,16 @@
 """The prober thread survives every error, and no thread waits for it."""
 
 import asyncio
+import dataclasses
 import threading
+import time
 from collections import Counter
 
 import pytest
 
 from embedding_operator import errors
 from embedding_operator.kube.kinds import ObjectKey
-from embedding_operator.sidecars import config_request, prober, schedule
+from embedding_operator.sidecars import config_request, pace, prober, schedule
 from embedding_operator.sidecars.pages import InForce
 from embedding_operator.sidecars.targets import Pod, Target, Wanted
 from embedding_operator.status import config_in_force
@@ -29,6 +31,10 @@ class World(config_request.Client):
 
     def __init__(self):
         self.answers = {}
+        self.mounted = {}
+        """The answers after the nudge of a pod."""
+        self.nudges_go_out = threading.Event()
+        self.nudges_go_out.set()
         self.changed = threading.Event()
         self.results: Counter[str] = Counter()
         self.most, self.under_way = 0, 0
@@ -44,7 +50,9 @@ class World(config_request.Client):
         self.results[result] += 1
 
     def nudge(self, namespace, pod, value):
-        """Nobody listens."""
+        self.nudges_go_out.wait()
+        if pod in self.mounted:
+            self.answers[pod] = self.mounted[pod]
 
     async def in_force(self, pod, *, token):
         self.under_way += 1
@@ -115,6 +123,19 @@ def test_hanging_sidecars_delay_neither_callers_nor_other_sidecars(world):
     world.watch(pod(1), wanted=Wanted(document="d3", secrets="s2", token="t"))
     world.wait(lambda force: force == config_in_force.Force(in_force=1))
     assert world.most <= schedule.PLACES // 2 + 1
+
+
+def test_nudge_wakes_thread_that_would_ask_much_later(world, monkeypatch):
+    monkeypatch.setattr(pace, "LAST_LATE_SECONDS", 3600.0)
+    world.answers["pod-1"] = NEWEST
+    world.watch(pod(1), wanted=dataclasses.replace(WANTED, has_quota=False))
+    world.wait(lambda force: force.in_force == 1)
+    world.mounted["pod-1"] = InForce(document="d3", secrets="s2", rejected=None)
+    world.nudges_go_out.clear()
+    world.watch(pod(1), wanted=dataclasses.replace(WANTED, document="d3", has_quota=False))
+    time.sleep(0.5)  # the thread sees that nothing is due for an hour
+    world.nudges_go_out.set()
+    world.wait(lambda force: force == config_in_force.Force(in_force=1))
 
 
 def test_closing_ends_thread():

@@ -47,6 +47,7 @@ class World(nudges.Nudger):
         self.quota_asked = []
         self.told: list[tuple[ObjectKey, float]] = []
         self.behind_calls = []
+        self.nudges_wait = False
         self.settled = []
         self.forgotten = []
         self.list = watchlist.Watchlist(
@@ -56,14 +57,20 @@ class World(nudges.Nudger):
             clock=lambda: self.seconds,
         )
 
-    def behind(self, pod, content):
+    def behind(self, item, pod, content):
         self.behind_calls.append((pod.name, content))
+        return self.nudges_wait
 
-    def in_force(self, pod):
+    def in_force(self, item, pod):
         self.settled.append(pod.name)
 
-    def forget(self, pod):
+    def forget(self, item, pod):
         self.forgotten.append(pod.name)
+
+    def nudge(self, pod):
+        """A nudge of this pod was sent."""
+        self.nudges_wait = False
+        self.list.nudged(schedule.Item(*POLICY, pod.uid))
 
     def watch(self, *pods, wanted=WANTED, policy=POLICY, uid="u"):
         self.list.watch(policy, Target(policy_uid=uid, pods=pods, wanted=wanted))
@@ -244,6 +251,64 @@ def test_change_marks_answered_pods_as_behind_before_next_request():
     assert world.behind_calls == [("pod-1", NEXT.content)]  # without being asked first
 
 
+def test_pod_that_waits_for_its_nudge_is_asked_rarely_until_it_came():
+    world = World()
+    world.answers = {"pod-1": NEWEST}
+    world.watch(pod(1))
+    world.turn()
+    world.nudges_wait = True
+    world.watch(pod(1), wanted=NEXT)
+    world.run(100)
+    assert [round(at) for at in world.times()[1:]] == [30, 60, 90]
+    world.nudge(pod(1))
+    world.run(1)
+    soon = [round(at - 100, 3) for at in world.times()[4:]]
+    assert soon == [pace.FIRST_LOOK_SECONDS, pace.FIRST_LOOK_SECONDS + pace.LATE_SECONDS]
+
+
+def test_time_of_waiting_for_nudge_slows_no_request_after_it():
+    world = World()
+    world.answers = {"pod-1": OLDER}
+    world.nudges_wait = True
+    world.watch(pod(1))
+    world.run(600)
+    world.nudge(pod(1))
+    world.run(1)
+    assert len([at for at in world.times() if at > 600]) == 2
+
+
+def test_sidecar_that_restarts_is_asked_at_once_though_nudge_waits():
+    world = World()
+    world.answers = {"pod-1": NEWEST}
+    world.watch(pod(1))
+    world.turn()
+    world.nudges_wait = True
+    world.watch(pod(1, restarts=1), wanted=NEXT)
+    world.turn()
+    assert world.times() == [0, 0]
+
+
+def test_nudge_makes_silent_pod_asked_no_sooner():
+    world = World()
+    world.nudges_wait = True
+    world.watch(pod(1))
+    world.run(100)
+    before = len(world.asked)
+    world.nudge(pod(1))
+    world.run(5)
+    assert len(world.asked) == before
+
+
+def test_nudge_of_pod_that_has_gone_is_ignored():
+    world = World()
+    world.watch()
+    world.nudge(pod(1))
+    world.list.forget(POLICY)
+    world.nudge(pod(1))
+    world.run(100)
+    assert world.asked == []
+
+
 def test_pod_that_has_not_answered_yet_is_not_nudged_before_it_was_asked():
     world = World()
     world.watch(pod(1))
@@ -398,6 +463,30 @@ def test_day_is_asked_of_one_that_answers_twice_per_period():
     waits = [b - a for a, b in itertools.pairwise(times)]
     assert waits == pytest.approx([watchlist.QUOTA_SECONDS] * len(waits), abs=0.01)
     assert world.seen().quota == DAY
+
+
+def test_live_quotas_of_thousands_of_policies_are_asked_50_per_second():
+    world = World()
+    world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
+    for number in range(3_000):
+        namespace = f"shop-{number}"
+        world.watch(pod(1, namespace), policy=ObjectKey(namespace, "search"))
+    world.run(1)
+    world.quota_asked.clear()
+    world.run(300)
+    assert len(world.quota_asked) == pytest.approx(300 * pace.MOST_QUOTAS_A_SECOND, rel=0.05)
+
+
+def test_policies_without_answering_pods_make_no_live_quota_older():
+    world = World()
+    world.answers, world.days = {"pod-1": NEWEST}, {"pod-1": DAY}
+    world.watch(pod(1))
+    for number in range(3_000):
+        world.watch(policy=ObjectKey("shop", f"other-{number}"))
+    world.run(1)
+    world.quota_asked.clear()
+    world.run(300)
+    assert len(world.quota_asked) == 300 / watchlist.QUOTA_SECONDS
 
 
 def test_day_is_asked_of_next_where_one_cannot_tell():

@@ -42,7 +42,9 @@ class KubeClient:
         self._written: dict[tuple[str, str | None, str], str] = {}
 
     def get(self, kind: kinds.Kind, namespace: str | None, name: str) -> Object | None:
-        """An object; None where there is none."""
+        """An object; None where there is none, as there is none of a name that none may have."""
+        if not kinds.is_name(name):
+            return None
         status, body = self._call("GET", kind.path(namespace, name))
         return None if status == HTTPStatus.NOT_FOUND else body
 

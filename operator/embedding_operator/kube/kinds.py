@@ -45,6 +45,14 @@ class Kind:
         return f"/{self.group}{scope}/{'/'.join(parts)}"
 
 
+def is_name(text: str) -> bool:
+    """True if an object may have this name: client-go's IsValidPathSegmentName, not empty.
+
+    The API server decodes a path before it divides it: with a slash it would take another request.
+    """
+    return text not in {"", ".", ".."} and not {"/", "%"}.intersection(text)
+
+
 CONFIG_MAP: Final = Kind("api/v1", "configmaps")
 SECRET: Final = Kind("api/v1", "secrets")
 POD: Final = Kind("api/v1", "pods")

@@ -107,3 +107,10 @@ def test_body_in_pieces_is_read_whole():
     pieces = [CHUNKS, *(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in body), b"0\r\n\r\n"]
     with served(*pieces, every_seconds=0.0) as (_, api):
         assert api.get(kinds.POLICY, "shop", "search") == {"items": [1] * 1001}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/corporate", "a/../../secrets/b", "a%2Fb"])
+def test_object_of_impossible_name_is_absent_without_request(name):
+    with served() as (server, api):
+        assert api.get(kinds.CONFIG_MAP, "shop", name) is None
+        assert server.accepted == 0

@@ -89,7 +89,12 @@ def walk(lanes, *, walks, say):
         )
         @hypothesis.given(walk=policy_walks.walks(lane.judge.admits))
         def equals_fresh_one(walk):
-            lane.walk(walk)
+            try:
+                lane.walk(walk)
+            except AssertionError as error:
+                # Hypothesis prints nothing of a walk that it gave up to shorten.
+                error.add_note(repr(walk))
+                raise
 
         equals_fresh_one()
 

@@ -19,6 +19,7 @@ from embedding_contract import fingerprint, names
 from embedding_operator import errors
 from embedding_operator.kube import kinds
 from tests.parts import policy_walks, reconciling, vault
+from tests.parts.direct import MERGE
 from tests.parts.policy_walks import Object, Step, Walk
 
 PATIENCE_SECONDS: Final = 90.0
@@ -35,6 +36,8 @@ _OF_TIME: Final = {
     *("managedFields", "namespace", "lastTransitionTime", "clusterIP", "clusterIPs"),
 }
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)")
+_REVISION: Final = "deployment.kubernetes.io/revision"
+"""How often the pods of a Deployment have changed."""
 _RUN: Final = re.compile(
     rf"(embedding-index-{policy_walks.INDEX})-[0-9a-z]{{6,10}}(-[0-9a-z]{{5}})?\b"
 )
@@ -46,6 +49,9 @@ _RANDOM: Final = {
 """Keys of a ConfigMap or a Secret whose values are made anew for each policy."""
 _OTHERS: Final = {("configmaps", "kube-root-ca.crt"), ("secrets", policy_walks.SECRET)}
 """Objects of a namespace that are there without a policy."""
+
+
+Found = tuple[kinds.Kind, Object]
 
 
 class Judge:
@@ -173,7 +179,7 @@ class Lane:
 
         self._until(is_empty, "empty namespaces")
 
-    def _left(self, namespace: str) -> list[tuple[kinds.Kind, Object]]:
+    def _left(self, namespace: str) -> list[Found]:
         return [
             (kind, it)
             for kind in COMPARED
@@ -197,8 +203,22 @@ class Lane:
 
     def _difference(self) -> str:
         """What the two namespaces hold, where it differs; empty where nothing does."""
-        walked, fresh = (self._held(namespace) for namespace in self.namespaces)
+        for namespace in self.namespaces:
+            self._make_pods_ready(namespace)
+        found = self._left(self.fresh)
+        fresh = self._held(self.fresh, found)
+        walked = self._held(self.walked, without_last_good(self._left(self.walked), found))
         return "\n".join(difflib.unified_diff(fresh, walked, "fresh", "walked", lineterm="", n=2))
+
+    def _make_pods_ready(self, namespace: str) -> None:
+        """Say what kubelet would, of which a Deployment waits before it ends older pods."""
+        ready: Object = {"conditions": [{"type": "Ready", "status": "True"}]}
+        for pod in self.objects.find(kinds.POD, namespace):
+            owner = pod["metadata"]["ownerReferences"][0]
+            conditions = {it["type"]: it["status"] for it in pod["status"].get("conditions", ())}
+            if owner["kind"] == "ReplicaSet" and conditions.get("Ready") != "True":
+                path = kinds.POD.path(namespace, pod["metadata"]["name"], "status")
+                self.objects._call("PATCH", path, {"status": ready}, content=MERGE)
 
     def _accepted(self, namespace: str) -> list[Object]:
         """The conditions by which the operator takes or refuses policy and index."""
@@ -213,7 +233,7 @@ class Lane:
     def _is_refused(self) -> bool:
         return any(it["status"] == "False" for it in self._accepted(self.fresh))
 
-    def _held(self, namespace: str) -> list[str]:
+    def _held(self, namespace: str, left: list[Found]) -> list[str]:
         """All that a namespace holds.
 
         Where policy or index is refused it is the refusal alone: it keeps what its last good form
@@ -222,7 +242,6 @@ class Lane:
         if self._is_refused():
             text: str = yaml.safe_dump(_without_times(self._accepted(namespace)))
             return text.replace(namespace, policy_walks.NAMESPACE).splitlines()
-        left = self._left(namespace)
         text = yaml.safe_dump(sorted((settled(it, kind) for kind, it in left), key=_place))
         for kind, it in left:
             place = f"{kind.plural}/{it['metadata']['name']}"
@@ -247,9 +266,41 @@ class Lane:
             time.sleep(0.1)
 
 
+def without_last_good(walked: list[Found], fresh: list[Found]) -> list[Found]:
+    """Without the values that a fresh policy could not read.
+
+    Where a value cannot be read, the last good one stays (docs/secrets.md).
+    """
+    unread = any(
+        condition["type"] == "SecretsSynced" and condition["status"] != "True"
+        for kind, live in fresh
+        if kind is kinds.POLICY
+        for condition in live.get("status", {}).get("conditions", ())
+    )
+    if not unread:
+        return walked
+    known = {
+        live["metadata"]["name"]: live.get("data") or {}
+        for kind, live in fresh
+        if kind is kinds.SECRET
+    }
+    kept = []
+    for kind, live in walked:
+        found = live
+        if kind is kinds.SECRET:
+            name = live["metadata"]["name"]
+            if name not in known:
+                continue
+            data = live.get("data") or {}
+            found = {**live, "data": {key: data[key] for key in data if key in known[name]}}
+        kept.append((kind, found))
+    return kept
+
+
 def settled(live: Object, kind: kinds.Kind) -> Object:
     """What of an object does not depend on when, how often and in which namespace it was made."""
     found: Object = _without_times({"kind": kind.plural, **live})
+    (found["metadata"].get("annotations") or {}).pop(_REVISION, None)
     data = found.get("data") or {}
     if kind is kinds.SECRET:
         data = {key: base64.b64decode(it).decode("utf-8", "replace") for key, it in data.items()}

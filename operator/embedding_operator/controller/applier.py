@@ -214,6 +214,9 @@ class Applier:
         )
         notes.problems += [it for it in of_classes.values() if it is not None]
         withdrawn = found.refused | self._guard.withdrawn(before, in_force)
+        if made is not None and not before.keys() & named <= found.values.keys():
+            standing = _parsed(self._standing_document(wanted, before))
+            withdrawn |= provider_guard.moved(standing, made)
         kept = {key: before[key] for key in named if key in before and key not in withdrawn}
         token = before.get(names.SECRET_API_TOKEN, b"")
         if not _TOKEN.fullmatch(token):

@@ -149,16 +149,22 @@ class ProviderGuard:
         """
         if not self.allowed or in_force is None:
             return frozenset()
-        called = {
-            it.api_key_file: _Called(it.kind, it.base_url)
-            for it in in_force.providers
-            if it.api_key_file is not None and classes.of_entry(it.api_key_file) is None
-        }
+        called = _called(in_force)
         return frozenset(
             entry
             for entry in (*called, *_REDIS_ENTRIES)
             if entry in held and not self.allowed.allows(_destination(called, entry, held[entry]))
         )
+
+
+def moved(before: document.PolicyDocument | None, made: document.PolicyDocument) -> frozenset[str]:
+    """Entries of the owned Secret that `made` sends to another provider than `before` did.
+
+    Where their new value cannot be read yet, the one that they have is the other provider's.
+    Without those of classes, whose addresses the platform's team writes.
+    """
+    known = {} if before is None else _called(before)
+    return frozenset(entry for entry, to in _called(made).items() if known.get(entry, to) != to)
 
 
 OFF: Final = ProviderGuard()
@@ -177,6 +183,15 @@ class _Called(NamedTuple):
 
     kind: str
     base_url: str
+
+
+def _called(made: document.PolicyDocument) -> dict[str, _Called]:
+    """The providers by the entry of their key, without those of classes."""
+    return {
+        it.api_key_file: _Called(it.kind, it.base_url)
+        for it in made.providers
+        if it.api_key_file is not None and classes.of_entry(it.api_key_file) is None
+    }
 
 
 def _destination(called: Mapping[str, _Called], entry: str, value: bytes) -> str:

@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from embedding_contract import names
 from embedding_operator import errors
 from embedding_operator.controller import applier, credentials
@@ -18,7 +20,9 @@ NONE = classes.Classes(namespace="shop", labels={}, find=lambda _: None)
 
 
 class Cluster:
-    """Objects by kind and name; the watch of ours shows none of them."""
+    """Objects by kind and name; the watch of ours shows none of them, unless it `shows` all."""
+
+    shows = False
 
     def __init__(self):
         self.live: dict[tuple[str, str], Any] = {}
@@ -41,7 +45,7 @@ class Cluster:
         return None
 
     def shows_none(self, *_):
-        return True
+        return not self.shows
 
 
 class Users:
@@ -117,3 +121,56 @@ def test_hidden_synced_secret_is_written_at_once_with_its_last_good_values():
     run.cluster.live["secrets", entry.name] = made
     assert run(policy).problems == ()
     assert run.held(entry.name) == {token: b"new", other: b"last good"}
+
+
+def _watching():
+    """Reconciles whose objects the watch shows."""
+    run = Run()
+    run.cluster.shows = True
+    return run
+
+
+def _owned_key(run, *providers, key):
+    """What the owned Secret holds for provider `one` once its key is read, or not (None)."""
+    values = {} if key is None else {names.secret_provider_key("one"): key}
+    run.found.owned = lambda _: credentials.Found(values=values)
+    policy = wanted(providers=list(providers))
+    run(policy)
+    return run.held(names.owned_secret(policy.name)).get(names.secret_provider_key("one"))
+
+
+ONE = {"name": "one", "type": "OpenAI", "model": "e5", "space": "s"}
+REFERENCE = {"secretKeyRef": {"name": "keys", "key": "K"}}
+ANOTHER = {"secretKeyRef": {"name": "keys", "key": "missing"}}
+
+
+def test_key_stays_where_another_one_of_same_provider_cannot_be_read():
+    run = _watching()
+    assert _owned_key(run, {**ONE, "apiKey": REFERENCE}, key=b"first") == b"first"
+    assert _owned_key(run, {**ONE, "apiKey": ANOTHER}, key=None) == b"first"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"type": "Mistral"}, {"type": "OpenAICompatible", "baseURL": "https://elsewhere.example/v1"}],
+    ids=["type", "address"],
+)
+def test_key_of_one_provider_is_not_sent_to_another(other):
+    run = _watching()
+    assert _owned_key(run, {**ONE, "apiKey": REFERENCE}, key=b"first") == b"first"
+    assert _owned_key(run, {**ONE, **other, "apiKey": ANOTHER}, key=None) is None
+    assert _owned_key(run, {**ONE, **other, "apiKey": ANOTHER}, key=b"second") == b"second"
+    assert _owned_key(run, {**ONE, **other, "apiKey": ANOTHER}, key=None) == b"second"
+
+
+def test_key_stays_as_long_as_policy_that_sends_it_elsewhere_is_refused():
+    run = _watching()
+    assert _owned_key(run, {**ONE, "apiKey": REFERENCE}, key=b"first") == b"first"
+    twice = {**ONE, "name": "two", "space": "another"}
+    run.found.owned = lambda _: credentials.Found(values={})
+    refused = wanted(
+        providers=[{**ONE, "type": "Mistral", "apiKey": ANOTHER}, twice],
+        failover={"enabled": True, "acrossSpaces": False},
+    )
+    assert run(refused).refused
+    assert run.held(names.owned_secret(refused.name))[names.secret_provider_key("one")] == b"first"

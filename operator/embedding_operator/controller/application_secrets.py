@@ -82,7 +82,8 @@ class ApplicationSecrets:
         if not entry.is_whole:
             # A key that cannot be read keeps its last good value, if the entry still names it.
             named = set((entry.keys or {}).values())
-            held = secrets.decode(live)
+            is_ours = live is not None and ownership.is_ours(live, wanted)
+            held = secrets.decode(live) if is_ours else {}
             values = {**{key: it for key, it in held.items() if key in named}, **values}
         if not values:
             return known

@@ -123,6 +123,22 @@ def test_hidden_synced_secret_is_written_at_once_with_its_last_good_values():
     assert run.held(entry.name) == {token: b"new", other: b"last good"}
 
 
+def test_values_of_foreign_secret_are_no_last_good_ones():
+    """Whether that Secret was read before for another reason must make no difference."""
+    policy = wanted(providers=[policies.LOCAL], secrets=policies.everything()["spec"]["secrets"])
+    entry = next(it for it in policy.secrets if it.keys)
+    unread = errors.Problem("PathNotAllowed", "may not read it")
+    run = Run(synced=lambda *_: credentials.Found(values={}, problems=(unread,)))
+    run.cluster.shows = True
+    foreign = secrets.of_entry(
+        policy, entry, {key: b"theirs" for key in (entry.keys or {}).values()}
+    )
+    foreign["metadata"] = {"name": entry.name, "labels": {}, "resourceVersion": "1"}
+    run.cluster.live["secrets", entry.name] = foreign
+    assert set(run(policy).problems) == {unread}
+    assert run.cluster.live["secrets", entry.name] == foreign
+
+
 def _watching():
     """Reconciles whose objects the watch shows."""
     run = Run()

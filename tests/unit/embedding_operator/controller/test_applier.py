@@ -130,9 +130,7 @@ def test_values_of_foreign_secret_are_no_last_good_ones():
     unread = errors.Problem("PathNotAllowed", "may not read it")
     run = Run(synced=lambda *_: credentials.Found(values={}, problems=(unread,)))
     run.cluster.shows = True
-    foreign = secrets.of_entry(
-        policy, entry, {key: b"theirs" for key in (entry.keys or {}).values()}
-    )
+    foreign = secrets.of_entry(policy, entry, dict.fromkeys((entry.keys or {}).values(), b"theirs"))
     foreign["metadata"] = {"name": entry.name, "labels": {}, "resourceVersion": "1"}
     run.cluster.live["secrets", entry.name] = foreign
     assert set(run(policy).problems) == {unread}

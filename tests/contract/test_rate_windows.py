@@ -71,7 +71,7 @@ class Both:
         assert answer == [message.sequence, *expected]
         assert window_store._drawn(answer, message) == expected
         for need in needs[: expected.granted]:
-            self.draws.append((self.now_ms, 1, need.tokens))
+            self.draws.append((self.now_ms, need.calls, need.tokens))
         return expected
 
     def refused(self, needs: list[Need], returns: dict[int, tuple[int, int]] | None = None):
@@ -97,7 +97,15 @@ class Both:
             assert self.terms.tokens is None or tokens <= self.terms.tokens
 
 
-NEEDS = st.lists(st.builds(Need, tokens=st.integers(0, 60), background=st.booleans()), max_size=8)
+NEEDS = st.lists(
+    st.builds(
+        Need,
+        tokens=st.integers(0, 60),
+        background=st.booleans(),
+        calls=st.sampled_from([1, 1, 1, 4]),
+    ),
+    max_size=8,
+)
 TERMS = st.builds(
     Terms,
     calls=st.none() | st.integers(1, 12),

@@ -8,7 +8,7 @@ from embedding_contract import class_keys, document, provider_terms
 from embedding_sidecar import errors
 from embedding_sidecar.engine import service
 from embedding_sidecar.policy import policy_file, runtime
-from embedding_sidecar.rate import rates
+from embedding_sidecar.rate import places
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.translation import provider_api
 from tests.parts import redis_forms, upstreams
@@ -121,4 +121,4 @@ def test_class_without_its_redis_lets_nobody_in(called):
 
 
 def test_windows_of_policy_without_rates_are_none():
-    assert not rates.has_any(loaded(None, requests_per_minute=None).document)
+    assert not places.has_any(loaded(None, requests_per_minute=None).document)

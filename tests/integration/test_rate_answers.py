@@ -6,6 +6,7 @@ import pytest
 
 from embedding_contract import names
 from embedding_sidecar.rate.window import BUCKET_MS, WINDOW_MS
+from tests.parts import sidecar
 from tests.parts.rate_fire import Fire
 
 pytestmark = pytest.mark.integration
@@ -46,6 +47,11 @@ def test_observed_minute_refuses_nothing_and_is_told(fire):
     answers = [one.embed("a"), other.embed("b"), one.embed("c")]
     assert [it.status_code for it in answers] == [200] * 3
     assert "x-embedding-quota-observed" not in answers[0].headers
-    exposed = [it.admin.get(names.PATH_METRICS).text for it in (one, other)]
     told = 'aos_embedding_quota_observed_total{period="minute",unit="requests"} 1.0'
-    assert all(told in text for text in exposed)
+
+    def is_told() -> bool:
+        exposed = [it.admin.get(names.PATH_METRICS).text for it in (one, other)]
+        return all(told in text for text in exposed)
+
+    # A call that is only observed does not wait until it is counted.
+    sidecar.wait_until(is_told)

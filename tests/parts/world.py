@@ -17,7 +17,7 @@ from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.openai_format.cache_control import DEFAULT
 from embedding_sidecar.quota import claims, leases
 from embedding_sidecar.quota.ceilings import WithCeiling
-from embedding_sidecar.rate.draws import Place
+from embedding_sidecar.rate.places import Place
 from embedding_sidecar.rate.rates import Rates
 from embedding_sidecar.translation import provider_api
 from tests.fakes import provider as stand_in

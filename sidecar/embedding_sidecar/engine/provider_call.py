@@ -18,7 +18,7 @@ from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.quota.ceilings import WithCeiling
 from embedding_sidecar.quota.quota import Quota
 from embedding_sidecar.rate import learned
-from embedding_sidecar.rate.rates import Passage, ProviderRate
+from embedding_sidecar.rate.rates import Passage, Permit, ProviderRate
 from embedding_sidecar.telemetry import tracing
 from embedding_sidecar.translation import error_words, http_status, provider_api, vector_decoder
 
@@ -64,7 +64,7 @@ class Call:
     quota: Quota | WithCeiling = field(init=False)
     price: int = field(init=False)
     """Nano-dollars of a million tokens; 0 where no limit is in money."""
-    passage: Passage | None = None
+    passage: Passage | Permit | None = None
     """Its draws from limits per minute, until it has ended."""
     is_short: bool = False
     """True if the wait left it little time."""
@@ -132,8 +132,15 @@ class Call:
         if isinstance(outcome, BaseException) or self.has_ended or self.rate is None:
             self._send(outcome)
             return
+        if not self.background:
+            permit = self.rate.take(tokens=self.bound)
+            if permit is not None:
+                self.passage = permit
+                self.by.observe.rate_waited(self.candidate.provider.name, seconds=0.0)
+                self._send(outcome)
+                return
         self.reservation = outcome
-        self.passage = self.rate.draw(
+        self.passage = passage = self.rate.draw(
             tokens=self.bound,
             background=self.background,
             waits_until=self.waits_until,
@@ -141,7 +148,7 @@ class Call:
             observed=self.by.observe.quota_observed,
             told=partial(self._step, self._pass),
         )
-        self.inflight_call.hindrance = self.passage.refusal
+        self.inflight_call.hindrance = passage.refusal
         self.cancel_step = self._leave
 
     def _is_wanted(self) -> bool:
@@ -376,7 +383,7 @@ class Call:
         of, model = self.candidate.label, self.ask.model
         self.by.observe.call(provider=of, model=model, outcome=outcome, seconds=ended - started)
 
-    def _end_passage(self, passage: Passage, *, tokens: int) -> None:
+    def _end_passage(self, passage: Passage | Permit, *, tokens: int) -> None:
         self.passage = None
         # Failures count in a provider's own limits, too: only an answer gives tokens back.
         if beyond := passage.beyond:

@@ -32,7 +32,7 @@ from embedding_sidecar.identity import access_tokens
 from embedding_sidecar.policy import policy_file
 from embedding_sidecar.providers import azure_openai, bedrock
 from embedding_sidecar.quota import ceilings, counter, prices, quota, quota_store
-from embedding_sidecar.rate import draws, rates, window_store
+from embedding_sidecar.rate import places, rates, window_store
 from embedding_sidecar.redis_client import redis_url
 from embedding_sidecar.telemetry.metrics import Metrics
 from embedding_sidecar.upstream import http_client
@@ -300,8 +300,8 @@ class RuntimeFactory:
     def _rates(self, loaded: policy_file.Loaded) -> Mapping[str, rates.ProviderRate] | None:
         """Limits per minute by the provider's name; None for none."""
         policy, store = loaded.document, None
-        of_classes = dict[str, draws.Store | None]()
-        if not rates.has_any(policy):
+        of_classes = dict[str, places.Store | None]()
+        if not places.has_any(policy):
             if "rates" not in self._parts:
                 return None
         else:
@@ -314,7 +314,7 @@ class RuntimeFactory:
                 if it.rate != provider_terms.NO_RATE
             }
         held: rates.Rates = self._taken_over("rates", policy.scope, rates.Rates)
-        return held.obey(rates.places(policy, store=store, of_classes=of_classes)) or None
+        return held.obey(places.of(policy, store=store, of_classes=of_classes)) or None
 
     def _taken_over(self, name: str, terms: Hashable, make: Callable[[], T]) -> T:
         if self._terms.get(name) == terms:

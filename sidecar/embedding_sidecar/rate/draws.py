@@ -1,8 +1,9 @@
 """The calls of this pod that wait for a window: first come, first served, applications first.
 
-Nothing is drawn ahead. One message draws for all that wait, in order, up to the first that does not
-fit; calls that come meanwhile wait behind. The pod's own draws are counted here, too: that bounds
-it while Redis is away, and where Redis has forgotten.
+One message draws for all that wait, in order, up to the first that does not fit; calls that come
+meanwhile wait behind. A call that comes while none waits may take one that was drawn ahead
+(`stock`). The pod's own draws are counted here, too: that bounds it while Redis is away, and where
+Redis has forgotten.
 """
 
 import asyncio
@@ -12,10 +13,12 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from embedding_contract import class_keys
 from embedding_sidecar import errors
+from embedding_sidecar.rate.places import Place
+from embedding_sidecar.rate.stock import Lot, Stock
 from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, Drawn, Message, Need, Terms, Window
 
 AWAY_SECONDS: Final = 1.0
@@ -34,25 +37,6 @@ _FRESH_SECONDS: Final = FRESH_MS / 1000
 _UNITS: Final = ("requests", "tokens")
 
 _log = logging.getLogger(__name__)
-
-
-class Store(Protocol):
-    """The windows that pods share."""
-
-    async def draw(self, message: Message) -> Drawn:
-        """Carry a message out; raises errors.StoreAway."""
-
-
-class Place(NamedTuple):
-    """A window: its key in a store, None where this pod counts alone, and its limits.
-
-    `may_go_alone`: this pod counts alone while the store is away.
-    """
-
-    key: str
-    store: Store | None
-    terms: Terms
-    may_go_alone: bool
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -97,6 +81,7 @@ class Draws:
         self._applications: deque[Draw] = deque()
         self._background: deque[Draw] = deque()
         self._returns: dict[int, tuple[int, int]] = {}
+        self._stock = Stock()
         self._own = Window(bucket_ms=_OWN_BUCKET_MS, window_ms=_OWN_WINDOW_MS)
         self._serving: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -117,11 +102,27 @@ class Draws:
         if place.store is not self._place.store:
             self._away_until = -math.inf
         self._place = place
+        self._stock.clear()
         self._wake.set()
 
     def release(self) -> None:
         """Limit nothing any more."""
         self.obey(Place(self._place.key, None, Terms(), may_go_alone=True))
+
+    def take(self, tokens: int) -> Lot | None:
+        """Take a call of an application that was drawn ahead; None where there is none for it."""
+        if not self._stock or self._applications or self._background:
+            return None
+        lot = self._stock.take(tokens, now=self._clock())
+        if lot is not None and self._stock.is_low:
+            self._wake.set()
+        return lot
+
+    def put_back(self, lot: Lot, *, calls: int, tokens: int) -> None:
+        """Return a part of what was taken."""
+        if self._stock.put_back(lot, calls=calls, tokens=tokens):
+            return
+        self._give_back(lot.bucket, lot.own_ms, calls=calls, tokens=tokens)
 
     def join(self, draw: Draw) -> None:
         """Draw for a call, after those that have waited longer."""
@@ -152,9 +153,12 @@ class Draws:
         if draw.own_ms is None:
             draw.returned = draw.returned[0] + calls, draw.returned[1] + tokens
             return
-        self._own.give_back(draw.own_ms, calls=calls, tokens=tokens)
-        if draw.bucket is not None:
-            self._return(draw.bucket, calls=calls, tokens=tokens)
+        self._give_back(draw.bucket, draw.own_ms, calls=calls, tokens=tokens)
+
+    def _give_back(self, bucket: int | None, own_ms: int, *, calls: int, tokens: int) -> None:
+        self._own.give_back(own_ms, calls=calls, tokens=tokens)
+        if bucket is not None:
+            self._return(bucket, calls=calls, tokens=tokens)
         if self._ready_at is not None:
             self._wake.set()
         self._serve_soon()
@@ -185,13 +189,17 @@ class Draws:
         try:
             while True:
                 self._wake.clear()
+                self._return_stock()
                 batch = self._first()
-                if not batch:
+                if not batch and not self._stock.is_low:
                     self._ready_at = None
-                    if not self._returns:
+                    if not self._returns and not self._stock:
                         return
                     await self._sleep(RETURN_SECONDS)
+                    self._return_stock()
                     batch = self._first()
+                    if not batch and not self._returns and not self._stock.is_low:
+                        continue
                 wait = await self._draw(batch)
                 if wait is None:
                     self._ready_at = None
@@ -227,7 +235,21 @@ class Draws:
     def _first(self) -> list[Draw]:
         """The first of those that wait; the others that do not wait any more are told so."""
         self._refuse(before=self._clock())
-        return self._waiting()[:MOST_AT_ONCE]
+        waiting = self._waiting()
+        while waiting and self._takes_from_stock(waiting[0]):
+            del waiting[0]
+        return waiting[:MOST_AT_ONCE]
+
+    def _takes_from_stock(self, draw: Draw) -> bool:
+        lot = None
+        if not draw.need.background and not draw.is_told:
+            lot = self._stock.take(draw.need.tokens, now=self._clock())
+        if lot is None:
+            return False
+        draw.bucket, draw.own_ms = lot.bucket, lot.own_ms
+        draw.spend_by = lot.drawn_at + _FRESH_SECONDS
+        self._grant(draw)
+        return True
 
     def _refuse(self, *, before: float) -> None:
         """Tell those that do not wait so long, and those that nobody wants any more."""
@@ -251,6 +273,9 @@ class Draws:
         # Returned units that get lost with their message stay counted: they are never sent twice.
         returns, self._returns = self._returns, {}
         needs = [draw.need for draw in batch]
+        ahead = self._stock.need(now=asked_at)
+        if ahead is not None:
+            needs.append(ahead)
         try:
             drawn = await place.store.draw(
                 Message(place.key, self._pod, self._sequence, place.terms, needs, returns)
@@ -258,39 +283,62 @@ class Draws:
         except errors.StoreAway as cause:
             if place.store is self._place.store:
                 self._failed(cause)
+            self._stock.clear()
             return self._draw_alone(batch)
         self._answered()
-        return self._take(batch, drawn, place=place, asked_at=asked_at)
+        if place == self._place:
+            self._stock.learn(place.terms, drawn)
+        return self._spend(batch, needs, drawn, place=place, asked_at=asked_at)
 
-    def _take(
-        self, batch: Sequence[Draw], drawn: Drawn, *, place: Place, asked_at: float
+    def _spend(
+        self,
+        batch: Sequence[Draw],
+        needs: Sequence[Need],
+        drawn: Drawn,
+        *,
+        place: Place,
+        asked_at: float,
     ) -> float | None:
         """Spend what was drawn, as far as it is fresh and this pod's own window allows it."""
-        bucket, granted = drawn.now_ms // BUCKET_MS, batch[: drawn.granted]
+        bucket, granted = drawn.now_ms // BUCKET_MS, needs[: drawn.granted]
         now, spend_by = self._clock(), asked_at + _FRESH_SECONDS
         if now > spend_by:
             # They keep their places, and are drawn for again.
-            self._return(bucket, calls=len(granted), tokens=sum(it.need.tokens for it in granted))
+            for need in granted:
+                self._return(bucket, calls=need.calls, tokens=need.tokens)
             return None
         own_ms = int(now * 1000)
-        own = self._own.draw([draw.need for draw in granted], place.terms, now_ms=own_ms)
-        for at, draw in enumerate(granted):
-            if at < own.granted:
-                draw.bucket, draw.own_ms = bucket, own_ms
-                draw.spend_by = spend_by
-                if place.terms.observes:
-                    fits = (drawn.fit_calls, drawn.fit_tokens)
-                    draw.beyond = tuple(
-                        unit for unit, most in zip(_UNITS, fits, strict=True) if at >= most
-                    )
-                    for unit in draw.beyond:
-                        draw.observed("minute", unit)
-                self._grant(draw)
-            else:
-                self._return(bucket, calls=1, tokens=draw.need.tokens)
-        if own.granted < len(granted):
-            return own.wait_ms / 1000
-        return None if drawn.granted == len(batch) else drawn.wait_ms / 1000
+        own = self._own.draw(granted, place.terms, now_ms=own_ms)
+        refused = granted[own.granted :]
+        for need in refused:
+            # The store has forgotten: nothing is drawn ahead by what it says.
+            self._stock.clear()
+            self._return(bucket, calls=need.calls, tokens=need.tokens)
+        for at, draw in enumerate(batch[: own.granted]):
+            draw.bucket, draw.own_ms = bucket, own_ms
+            draw.spend_by = spend_by
+            if place.terms.observes:
+                fits = (drawn.fit_calls, drawn.fit_tokens)
+                draw.beyond = tuple(
+                    unit for unit, most in zip(_UNITS, fits, strict=True) if at >= most
+                )
+                for unit in draw.beyond:
+                    draw.observed("minute", unit)
+            self._grant(draw)
+        self._stock.count(needs[: min(own.granted, len(batch))])
+        for ahead in granted[len(batch) : own.granted]:
+            lot = Lot(bucket, own_ms, asked_at, calls=ahead.calls, tokens=ahead.tokens)
+            if place == self._place:
+                self._stock.put(lot)
+        if own.granted >= len(batch):
+            return None
+        return (own.wait_ms if refused else drawn.wait_ms) / 1000
+
+    def _return_stock(self) -> None:
+        for lot in self._stock.expired(now=self._clock()):
+            self._own.give_back(lot.own_ms, calls=lot.calls, tokens=lot.tokens)
+            if lot.calls or lot.tokens:
+                self._return(lot.bucket, calls=lot.calls, tokens=lot.tokens)
 
     def _draw_alone(self, batch: Sequence[Draw]) -> float | None:
         place = self._place

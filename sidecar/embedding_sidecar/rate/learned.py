@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from embedding_sidecar.rate.draws import Draws, Place
+from embedding_sidecar.rate.draws import Draws
+from embedding_sidecar.rate.places import Place
 from embedding_sidecar.rate.rates import ProviderRate
 from embedding_sidecar.rate.window import WINDOW_MS, Drawn, Message, Terms
 from embedding_sidecar.translation import provider_api, retry_after

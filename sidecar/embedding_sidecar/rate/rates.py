@@ -8,13 +8,13 @@ fresh any more.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from types import MappingProxyType
 
-from embedding_contract import class_keys, document, provider_terms
+from embedding_contract import class_keys
 from embedding_sidecar import errors
-from embedding_sidecar.rate import window as windows
-from embedding_sidecar.rate.draws import Draw, Draws, Place, Store
-from embedding_sidecar.rate.window import Need, Terms
+from embedding_sidecar.rate.draws import Draw, Draws
+from embedding_sidecar.rate.places import Place
+from embedding_sidecar.rate.stock import Lot
+from embedding_sidecar.rate.window import Need, most
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -100,12 +100,46 @@ class Passage:
             self.told(self)
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class Permit:
+    """A call that was drawn ahead from each window of a provider; a Passage that has ended."""
+
+    taken: Sequence[tuple[Draws, Lot, int]]
+    """The window, the lot and the tokens of each."""
+    waited_seconds: float = 0.0
+    beyond: frozenset[str] = frozenset()
+
+    def leave(self) -> None:
+        """Give all back that was not spent."""
+        for window, lot, tokens in self.taken:
+            window.put_back(lot, calls=1, tokens=tokens)
+
+    def settle(self, *, tokens: int) -> None:
+        """Give back the tokens of a call that was sent which it was not billed for."""
+        for window, lot, drawn in self.taken:
+            if drawn > tokens:
+                window.put_back(lot, calls=0, tokens=drawn - tokens)
+
+
 class ProviderRate:
-    """The windows of one provider: the policy's, then its class's."""
+    """The windows of one provider: the policy's, then its class's; an edit makes another one."""
 
     def __init__(self, windows: Sequence[Draws], *, clock: Callable[[], float]) -> None:
         self._windows = windows
         self._clock = clock
+        self._most_tokens = tuple(_most_tokens(windows, background=it) for it in (False, True))
+
+    def take(self, *, tokens: int) -> Permit | None:
+        """Take a call of an application that was drawn ahead; None where there is none for it."""
+        taken: list[tuple[Draws, Lot, int]] = []
+        for window in self._windows:
+            counted = 0 if window.terms.tokens is None else tokens
+            lot = window.take(counted)
+            if lot is None:
+                Permit(taken).leave()
+                return None
+            taken.append((window, lot, counted))
+        return Permit(taken)
 
     def draw(
         self,
@@ -138,70 +172,13 @@ class ProviderRate:
 
     def tokens(self, *, background: bool) -> int | None:
         """The most tokens that one call of this class may take; None without such a limit."""
-        enforced = [it.terms for it in self._windows if not it.terms.observes]
-        limits = [windows.most(it, background=background)[1] for it in enforced]
-        return min([it for it in limits if it is not None], default=None)
+        return self._most_tokens[background]
 
 
-def has_any(policy: document.PolicyDocument) -> bool:
-    """True if the policy, or a class of one of its providers, states a rate."""
-    of_providers = [it.rate for it in policy.providers]
-    stated = of_providers + [it.rate for it in policy.classes]
-    return any(it != provider_terms.NO_RATE for it in stated)
-
-
-def places(
-    policy: document.PolicyDocument,
-    *,
-    store: Store | None,
-    of_classes: Mapping[str, Store | None] = MappingProxyType({}),
-) -> Mapping[str, list[Place]]:
-    """The windows of the providers for which the policy or their class states a rate, by name.
-
-    The policy's are counted in `store`; in each pod alone, where there is none. A class's window is
-    that of all policies, in the class's own Redis of `of_classes`: without it no call is made.
-    """
-    rated = {it.name: it for it in policy.classes if it.rate != provider_terms.NO_RATE}
-    found: dict[str, list[Place]] = {}
-    for it in policy.providers:
-        made = []
-        if it.rate != provider_terms.NO_RATE:
-            made.append(_of_policy(policy, it, store))
-        if it.class_name is not None and it.class_name in rated:
-            made.append(_of_class(rated[it.class_name], of_classes.get(it.class_name)))
-        if made:
-            found[it.name] = made
-    return found
-
-
-def _of_policy(
-    policy: document.PolicyDocument, provider: document.Provider, store: Store | None
-) -> Place:
-    kept = policy.quota
-    return Place(
-        windows.key(policy.scope, provider.name),
-        store,
-        Terms(
-            provider.rate.requests_per_minute,
-            provider.rate.tokens_per_minute,
-            kept.reserved_percent,
-            kept.observes,
-        ),
-        may_go_alone=store is None or kept.observes or not kept.deny_on_store_loss,
-    )
-
-
-def _of_class(found: document.ProviderClass, store: Store | None) -> Place:
-    return Place(
-        class_keys.window(found.name),
-        store,
-        Terms(
-            found.rate.requests_per_minute,
-            found.rate.tokens_per_minute,
-            found.quota.reserved_percent,
-        ),
-        may_go_alone=False,
-    )
+def _most_tokens(windows: Sequence[Draws], *, background: bool) -> int | None:
+    enforced = [it.terms for it in windows if not it.terms.observes]
+    limits = [most(it, background=background)[1] for it in enforced]
+    return min([it for it in limits if it is not None], default=None)
 
 
 class Rates:

@@ -20,10 +20,11 @@ _WHOLE: Final = 100
 
 
 class Need(NamedTuple):
-    """One call, the most tokens that it may take, and its class."""
+    """One call or several, the most tokens that they may take, and their class."""
 
     tokens: int
     background: bool = False
+    calls: int = 1
 
 
 class Terms(NamedTuple):
@@ -85,9 +86,10 @@ class Window:
         self._forget(now_ms)
         fit_calls = fit_tokens = granted = 0
         calls, tokens = drawn_calls, drawn_tokens = self._calls, self._tokens
+        limits = most(terms, background=False), most(terms, background=True)
         for at, need in enumerate(needs):
-            drawn_calls, drawn_tokens = drawn_calls + 1, drawn_tokens + need.tokens
-            most_calls, most_tokens = most(terms, background=need.background)
+            drawn_calls, drawn_tokens = drawn_calls + need.calls, drawn_tokens + need.tokens
+            most_calls, most_tokens = limits[need.background]
             if fit_calls == at and (most_calls is None or drawn_calls <= most_calls):
                 fit_calls += 1
             if fit_tokens == at and (most_tokens is None or drawn_tokens <= most_tokens):
@@ -138,7 +140,7 @@ class Window:
         for bucket, (its_calls, its_tokens) in self._buckets.items():
             calls -= its_calls
             tokens -= its_tokens
-            if (most_calls is None or calls + 1 <= most_calls) and (
+            if (most_calls is None or calls + need.calls <= most_calls) and (
                 most_tokens is None or tokens + need.tokens <= most_tokens
             ):
                 return (bucket + 1) * self._bucket_ms + self._window_ms - now_ms

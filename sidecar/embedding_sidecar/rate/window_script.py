@@ -13,8 +13,8 @@ Arguments, in order: ID and sequence of the message; limits of calls and tokens 
 applications, and of background work; 1 if all is granted; milliseconds of a bucket and of the
 window; the largest valid figure; the most fields; seconds that the key is kept; milliseconds until
 all is read again; the number of parts that are given back, each as bucket, calls, tokens; the
-number of draws, each as tokens and 1 for background work. It replies with the eight values that
-window_store reads, or, where a field is not valid, with the sequence and a name.
+number of draws, each as tokens, 1 for background work, and calls. It replies with the eight values
+that window_store reads, or, where a field is not valid, with the sequence and a name.
 """
 
 from typing import Final
@@ -165,14 +165,15 @@ local function fits(limit, sum) return limit < 0 or sum <= limit end
 local fit, granted = {0, 0}, 0
 local upto, drawn = {calls, tokens}, {0, 0}
 for i = 0, draws - 1 do
-  local need = tonumber(ARGV[first + 1 + 2 * i])
-  local limit = limits[ARGV[first + 2 + 2 * i] == '1' and 2 or 1]
-  upto = {upto[1] + 1, upto[2] + need}
+  local at = first + 1 + 3 * i
+  local limit = limits[ARGV[at + 1] == '1' and 2 or 1]
+  local need = {tonumber(ARGV[at + 2]), tonumber(ARGV[at])}
+  upto = {upto[1] + need[1], upto[2] + need[2]}
   for unit = 1, 2 do
     if fit[unit] == i and fits(limit[unit], upto[unit]) then fit[unit] = i + 1 end
   end
   if i < math.min(fit[1], fit[2]) or grants_all then
-    granted, drawn = i + 1, {drawn[1] + 1, drawn[2] + need}
+    granted, drawn = i + 1, {drawn[1] + need[1], drawn[2] + need[2]}
   end
 end
 if granted > 0 then
@@ -185,15 +186,16 @@ end
 
 local wait = 0
 if granted < draws then
-  local need = tonumber(ARGV[first + 1 + 2 * granted])
-  local limit = limits[ARGV[first + 2 + 2 * granted] == '1' and 2 or 1]
+  local at = first + 1 + 3 * granted
+  local limit = limits[ARGV[at + 1] == '1' and 2 or 1]
   local left = {calls, tokens}
   wait = window_ms
   wrong = read(oldest_kept, current)
   if wrong then return cannot_be(wrong) end
   for bucket = oldest_kept, current do
     left = {left[1] - buckets[bucket][1], left[2] - buckets[bucket][2]}
-    if fits(limit[1], left[1] + 1) and fits(limit[2], left[2] + need) then
+    if fits(limit[1], left[1] + tonumber(ARGV[at + 2]))
+       and fits(limit[2], left[2] + tonumber(ARGV[at])) then
       wait = (bucket + 1) * bucket_ms + window_ms - now
       break
     end

@@ -81,7 +81,7 @@ def words(message: Message) -> list[str | int]:
         len(message.returns),
         *(it for at, (calls, tokens) in message.returns.items() for it in (at, calls, tokens)),
         len(message.needs),
-        *(it for need in message.needs for it in (need.tokens, int(need.background))),
+        *(it for need in message.needs for it in (need.tokens, int(need.background), need.calls)),
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from embedding_contract import class_keys
 from embedding_sidecar import errors
 from embedding_sidecar.rate import rates
-from embedding_sidecar.rate.draws import Place
+from embedding_sidecar.rate.places import Place
 from embedding_sidecar.rate.window import Terms
 from tests.parts.world import Quota, World, ask, one, vectors
 

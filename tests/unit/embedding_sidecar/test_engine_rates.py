@@ -451,3 +451,27 @@ def test_learned_rate_is_forgotten_with_key_and_provider():
     other = World(one("p", model="m"), namespace="other").document
     states.follow(other, {"p": "two"}, now=0.0)
     assert "p" not in states.rates
+
+
+def test_busy_pod_makes_most_calls_without_message_and_counts_each(made):
+    world = made(one("p"), rates={"p": Terms(calls=10**6, tokens=10**9)})
+    billed = 0
+    for number in range(40):
+        came = timed(world, *([f"{number}-{it}"] for it in range(25)))
+        assert all(answer.attempts == 1 for answer, _ in came)
+        billed += sum(answer.tokens for answer, _ in came)
+    assert len(world.windows.messages) < 200
+    assert len(world.asked("p")) == 1_000
+    world.run(asyncio.sleep(1))
+    assert counted(world) == (1_000, billed)
+
+
+def test_background_work_takes_nothing_that_was_drawn_ahead(made):
+    world = made(one("p"), rates={"p": Terms(calls=10**6)})
+    for number in range(20):
+        timed(world, *([f"{number}-{it}"] for it in range(25)))
+    before = len(world.windows.messages)
+    timed(world, ["an application's"])
+    assert len(world.windows.messages) == before
+    timed(world, ["a background worker's"], background=True)
+    assert len(world.windows.messages) == before + 1

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from embedding_contract import class_keys
 from embedding_sidecar import errors
 from embedding_sidecar.rate import draws, rates
-from embedding_sidecar.rate.draws import Draws, Place
+from embedding_sidecar.rate.draws import Draws
+from embedding_sidecar.rate.places import Place
 from embedding_sidecar.rate.window import BUCKET_MS, FRESH_MS, WINDOW_MS, Need, Terms
 from tests.fakes.rate_windows import FakeWindows
 from tests.parts import virtual_time

@@ -18,6 +18,8 @@ from embedding_sidecar.rate.window import BUCKET_MS, WINDOW_MS
 from tests.parts.rate_fire import CALLERS, REQUESTS_MODEL, TOKENS_MODEL, Came, Fire, Outcome
 
 REQUESTS, TOKENS = 150, 400
+MANY = 12_000
+"""Requests per minute of sidecars that are far from it at first, and reach it."""
 SHORT_SECONDS, SOAK_SECONDS = 110, 3_600
 SERVED = 120
 """Requests per minute of the calm runs; 64 callers in a queue wait for 32 s of their 50."""
@@ -102,6 +104,25 @@ def test_callers_at_three_times_rate_wait_and_are_served_in_order(tmp_path, say)
 @pytest.mark.timeout(2 * SOAK_SECONDS)
 def test_callers_at_three_times_rate_are_served_in_order_for_long(tmp_path, say):
     served_in_order(tmp_path, seconds=SOAK_CALM_SECONDS, say=say)
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+def test_sidecars_that_draw_ahead_use_whole_limit_and_no_more(tmp_path, say):
+    fire = Fire(tmp_path, pods=2, requests=MANY)
+    try:
+        outcome = fire.run(seconds=CALM_SECONDS, seed=1, calm=True, pace=0.1)
+        messages = fire.script_runs()
+    finally:
+        fire.end()
+    most, _ = outcome.most(REQUESTS_MODEL)
+    say(
+        f"rate of {MANY:,} with {CALLERS} busy callers, 2 sidecars: {len(outcome.lines):,} calls "
+        f"by {messages:,} messages, most in a minute {most:,}"
+    )
+    assert [it for it in outcome.came if it.status != 200 and not had_its_time(it)] == []
+    assert messages < len(outcome.lines) // 2
+    assert most <= MANY
 
 
 def had_its_time(came: Came) -> bool:

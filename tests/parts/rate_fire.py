@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import redis
 
 from embedding_contract import document, names, provider_terms
 from tests.parts import ports, rate_log, sidecar
@@ -118,6 +119,11 @@ class Fire:
         self.pods = [self._start() for _ in range(pods)]
         for pod in self.pods:
             pod.wait()
+
+    def script_runs(self) -> int:
+        """How often a script ran in Redis, which is once for each message."""
+        with redis.Redis.from_url(self._redis.url) as asked:
+            return int(asked.info("commandstats")["cmdstat_evalsha"]["calls"])
 
     def end(self) -> None:
         """End all processes."""

@@ -327,8 +327,9 @@ class Draws:
             self._grant(draw)
         self._stock.count(needs[: min(own.granted, len(batch))])
         for ahead in granted[len(batch) : own.granted]:
-            lot = Lot(bucket, own_ms, asked_at, calls=ahead.calls, tokens=ahead.tokens)
+            # One of a policy before an edit stays drawn, and is not used.
             if place == self._place:
+                lot = Lot(bucket, own_ms, asked_at, calls=ahead.calls, tokens=ahead.tokens)
                 self._stock.put(lot)
         if own.granted >= len(batch):
             return None
@@ -336,8 +337,8 @@ class Draws:
 
     def _return_stock(self) -> None:
         for lot in self._stock.expired(now=self._clock()):
-            self._own.give_back(lot.own_ms, calls=lot.calls, tokens=lot.tokens)
             if lot.calls or lot.tokens:
+                self._own.give_back(lot.own_ms, calls=lot.calls, tokens=lot.tokens)
                 self._return(lot.bucket, calls=lot.calls, tokens=lot.tokens)
 
     def _draw_alone(self, batch: Sequence[Draw]) -> float | None:

@@ -19,9 +19,9 @@ LEAST_OF_PERIOD: Final = 8
 KEPT_SECONDS: Final = 0.4
 """The time after which the rest of a lot is given back; well below window.FRESH_MS."""
 FREE_SHARE: Final = 2
-"""Nothing is drawn ahead beyond a half of a limit, ..."""
+"""Nothing is drawn ahead once one part in so many of a limit is used."""
 LEFT_SHARE: Final = 16
-"""... and at most this part of what is left up to there, as other pods draw ahead, too."""
+"""One part in so many of what is left up to there is drawn ahead: other pods draw, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +49,7 @@ class Stock:
         self._used = self._used_tokens = 0
         """Calls and tokens since then."""
         self._of_period = self._tokens_of_call = 0
+        """Calls of a period, and the tokens of one, by which more are drawn ahead."""
 
     def __bool__(self) -> bool:
         return bool(self._lots)

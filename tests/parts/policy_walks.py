@@ -221,6 +221,22 @@ def walks(draw: st.DrawFn, is_admitted: Callable[[Object], bool]) -> Walk:
     return Walk([step() for _ in range(STEPS)])
 
 
+def moved_keys(walk: Walk) -> frozenset[str]:
+    """Entries of the owned Secret for providers that no earlier step called in the same place."""
+    *before, last = (_called(step.policy) for step in walk.steps)
+    known = {called for them in before for called in them.items()}
+    return frozenset(entry for entry, place in last.items() if (entry, place) not in known)
+
+
+def _called(policy: Object) -> dict[str, tuple[str, str]]:
+    """Type and address of the providers, by the entry of their key; those of classes have none."""
+    return {
+        names.secret_provider_key(it["name"]): (it["type"], it.get("baseURL", "").rstrip("/"))
+        for it in policy["providers"]
+        if "ref" not in it
+    }
+
+
 def _object(kind: str, name: str, spec: Object) -> Object:
     return {
         "apiVersion": names.API_VERSION,

@@ -52,6 +52,7 @@ _OTHERS: Final = {("configmaps", "kube-root-ca.crt"), ("secrets", policy_walks.S
 
 
 Found = tuple[kinds.Kind, Object]
+"""An object, and its kind."""
 
 
 class Judge:
@@ -117,7 +118,10 @@ class Lane:
         for namespace in self.namespaces:
             self._await_status(last, namespace)
         self.refused_ends += self._is_refused()
-        self._until(lambda: not self._difference(), "equal ends", last=self._difference)
+        moved = policy_walks.moved_keys(walk)
+        self._until(
+            lambda: not self._difference(moved), "equal ends", last=lambda: self._difference(moved)
+        )
         self._delete_given()
         self._until(
             lambda: not self._names_left(),
@@ -201,13 +205,13 @@ class Lane:
                 return False
         return True
 
-    def _difference(self) -> str:
+    def _difference(self, moved: frozenset[str]) -> str:
         """What the two namespaces hold, where it differs; empty where nothing does."""
         for namespace in self.namespaces:
             self._make_pods_ready(namespace)
         found = self._left(self.fresh)
         fresh = self._held(self.fresh, found)
-        walked = self._held(self.walked, without_last_good(self._left(self.walked), found))
+        walked = self._held(self.walked, without_last_good(self._left(self.walked), found, moved))
         return "\n".join(difflib.unified_diff(fresh, walked, "fresh", "walked", lineterm="", n=2))
 
     def _make_pods_ready(self, namespace: str) -> None:
@@ -266,10 +270,13 @@ class Lane:
             time.sleep(0.1)
 
 
-def without_last_good(walked: list[Found], fresh: list[Found]) -> list[Found]:
-    """Without the values that a fresh policy could not read.
+def without_last_good(
+    walked: list[Found], fresh: list[Found], moved: frozenset[str]
+) -> list[Found]:
+    """Without the values that a fresh policy could not read, but for those that must not stay.
 
-    Where a value cannot be read, the last good one stays (docs/secrets.md).
+    Where a value cannot be read, the last good one stays (docs/secrets.md); those of keys in
+    `moved` do not.
     """
     unread = any(
         condition["type"] == "SecretsSynced" and condition["status"] != "True"
@@ -292,7 +299,8 @@ def without_last_good(walked: list[Found], fresh: list[Found]) -> list[Found]:
             if name not in known:
                 continue
             data = live.get("data") or {}
-            found = {**live, "data": {key: data[key] for key in data if key in known[name]}}
+            kept_keys = known[name].keys() | moved
+            found = {**live, "data": {key: data[key] for key in data if key in kept_keys}}
         kept.append((kind, found))
     return kept
 

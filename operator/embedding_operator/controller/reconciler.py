@@ -227,7 +227,7 @@ class Reconciler:
         wanted: policy.EmbeddingPolicy,
         done: applier.ApplyResult,
         *,
-        pods: Sequence[Object],
+        pods: Sequence[Mapping[str, Any]],
         namespace_labels: Mapping[str, str],
         refreshed: str | None,
     ) -> tuple[Sequence[Mapping[str, Any]], policy_status.Facts]:

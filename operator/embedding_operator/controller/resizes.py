@@ -72,7 +72,8 @@ class Resizes:
         Raises:
             errors.Unavailable: the API server does not answer.
         """
-        late = [it for it in running if self._is_late(it, candidate)]
+        expected = injector.sidecar_hash(self._sidecar, candidate)
+        late = [it for it in running if self._is_late(it, candidate, expected=expected)]
         if not late:
             self._refused.pop(key, None)
             return Resized()
@@ -124,8 +125,8 @@ class Resizes:
         refused[_uid(pod)] = _Refused(wanted, message, until)
         return Problem(resizing.REFUSED, message)
 
-    def _is_late(self, pod: Object, candidate: selection.Candidate) -> bool:
-        if injector.is_of_resources(pod, sidecar=self._sidecar, candidate=candidate):
+    def _is_late(self, pod: Object, candidate: selection.Candidate, *, expected: str) -> bool:
+        if injector.is_of_resources(pod, expected):
             return False  # as it was made, whatever an admission plugin has made of it since
         wanted = self._wanted(pod, candidate)
         # A change that kubelet has put off holds room on the node although nothing is to change.

@@ -194,7 +194,7 @@ class IndexReconciler:
         index: EmbeddingIndex,
         facts: status.Facts,
         *,
-        pods: Sequence[Object],
+        pods: Sequence[Mapping[str, Any]],
         jobs: Sequence[Object],
     ) -> status.Facts:
         running = [

@@ -1,9 +1,9 @@
 """The watched objects of the cluster: one store for each kind, for webhook and reconcile."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -251,10 +251,9 @@ class Caches:
             quotas=[it.value() for it in self.quotas.of(namespace)],
         )
 
-    def pods_of(self, namespace: str) -> list[Object] | None:
+    def pods_of(self, namespace: str) -> Sequence[Mapping[str, Any]] | None:
         """The live pods of a namespace that has a policy; None before they were listed."""
-        found = self.pods.of(namespace)
-        return None if found is None else [it.value() for it in found]
+        return self.pods.values_of(namespace)
 
     def owned_secrets(self, namespace: str, policy: str) -> list[str]:
         """The names of the Secrets that a policy owns."""

@@ -7,20 +7,20 @@ namespace are bounded, as each of its reconciles reads all of them.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from embedding_operator.informers.decoded import Decoded
 from embedding_operator.informers.kept import Kept, Trim
 from embedding_operator.informers.pages import Pages
 from embedding_operator.informers.store import DELETED, Changed
 
 NAMESPACE_BYTES: Final = 8 * 1024**2
 """The bound for the stored pods of a namespace. A usual pod has 1 KiB, the largest POD_BYTES. Other
-pods are not stored, nor counted by a policy. Decoding takes twice as much, in each worker that
-reconciles a policy of the namespace."""
+pods are not stored, nor counted by a policy."""
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class Pods:
         self._skipped = skipped
         self._lock = threading.Lock()
         self._followed: dict[str, _Followed] = {}
+        self._decoded = Decoded()
         self._unwatched = set(scopes)
         self._watched = threading.Event()
 
@@ -71,6 +72,11 @@ class Pods:
         with self._lock:
             found = self._followed.get(namespace)
             return list(found.kept.values()) if found is not None and found.is_listed else None
+
+    def values_of(self, namespace: str) -> Sequence[Mapping[str, Any]] | None:
+        """The stored parts of a namespace's pods, which callers share and may not change."""
+        found = self.of(namespace)
+        return None if found is None else self._decoded.of(found)
 
     # --- filled
 

@@ -60,6 +60,7 @@ def of(
                 missed.append(missing[-1])
         else:
             lost_to = decision.candidate.name
+    expected = injector.sidecar_hash(sidecar, own)
     early = [it for it in covered if injector.is_bypassing(it, environment_since=environment_since)]
     detours = {
         str(pod["metadata"]["name"]): found for pod in covered if (found := bypasses.detours(pod))
@@ -67,7 +68,9 @@ def of(
     return policy_status.Coverage(
         matching=len(covered) + len(missing),
         covered=len(covered),
-        outdated=sum(injector.is_outdated(it, sidecar=sidecar, candidate=own) for it in covered),
+        outdated=sum(
+            injector.is_outdated(it, expected, sidecar=sidecar, candidate=own) for it in covered
+        ),
         bypassing=len({str(it["metadata"]["name"]) for it in early} | detours.keys()),
         detours=tuple(f"{name}: {', '.join(found)}" for name, found in sorted(detours.items())),
         missing=tuple(sorted(missing)),

@@ -124,14 +124,16 @@ def _digest(value: Any, digits: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
-def is_outdated(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod with a sidecar would get another one today.
+def is_outdated(
+    pod: Object, expected: str, *, sidecar: Sidecar, candidate: selection.Candidate
+) -> bool:
+    """True if a pod with a sidecar would get another one today, whose hash is `expected`.
 
     A sidecar of other resources that was resized since is none of these.
     """
-    if shape(pod) != sidecar_hash(sidecar, candidate).partition(".")[0]:
+    if shape(pod) != expected.partition(".")[0]:
         return True
-    if is_of_resources(pod, sidecar=sidecar, candidate=candidate):
+    if is_of_resources(pod, expected):
         return False
     wanted = wanted_resources(pod, sidecar=sidecar, candidate=candidate)
     return not resizing.is_as(resizing.seen(pod), wanted)
@@ -142,11 +144,11 @@ def shape(pod: Object) -> str:
     return _hash(pod).partition(".")[0]
 
 
-def is_of_resources(pod: Object, *, sidecar: Sidecar, candidate: selection.Candidate) -> bool:
-    """True if a pod was created with the resources that new sidecars get, and not resized since."""
+def is_of_resources(pod: Object, expected: str) -> bool:
+    """True if a pod was created with the resources of this hash, and not resized since."""
     if pod["metadata"].get("generation", 0) > _CREATED:
         return False
-    return _hash(pod).partition(".")[2] == sidecar_hash(sidecar, candidate).partition(".")[2]
+    return _hash(pod).partition(".")[2] == expected.partition(".")[2]
 
 
 def wanted_resources(

@@ -25,6 +25,8 @@ QUOTA_TRIES: Final = 3
 QUOTA_TRY_SECONDS: Final = 1.0
 GATHER_SECONDS: Final = 0.1
 """The time to gather news of a policy's pods, which mostly come together."""
+PROGRESS_SECONDS: Final = 2.0
+"""The same while pods of the policy have yet to follow, as each report is a write of its status."""
 TOLD_APART_SECONDS: Final = 1.0
 """The least time between two reports of news about a policy."""
 
@@ -72,6 +74,9 @@ class _Policy:
     quota: quota_status.LiveQuota | None = None
     quota_tries: int = 0
     told_at: float = float("-inf")
+    """The last report of news."""
+    tells_at: float = float("inf")
+    """The next one, which is pending."""
 
 
 class Watchlist:
@@ -127,8 +132,10 @@ class Watchlist:
         """The last answers of a policy's sidecars."""
         with self._lock:
             known = self._policies.get(policy, _Policy())
-            # Later answers are news again, even if a reconcile is pending.
-            known.told_at = min(known.told_at, self._clock())
+            if known.tells_at < float("inf"):
+                # Later answers are news again, even if a reconcile is pending.
+                known.told_at = min(known.tells_at, self._clock())
+                known.tells_at = float("inf")
             if known.wanted is None:
                 force = config_in_force.Force(pending=len(known.pods))
             else:
@@ -316,6 +323,15 @@ class Watchlist:
 
     def _tell(self, policy: ObjectKey, known: _Policy) -> None:
         now = self._clock()
-        if known.told_at <= now:  # else a report is pending
-            known.told_at = max(now + GATHER_SECONDS, known.told_at + TOLD_APART_SECONDS)
-            self._changed(policy, known.told_at - now)
+        if known.tells_at <= now:
+            known.told_at, known.tells_at = known.tells_at, float("inf")
+        is_under_way = known.wanted is not None and any(
+            it.outcome is None or (it.rank is Rank.ANSWERED and report.is_late(it.outcome, wanted))
+            for wanted in [known.wanted]
+            for it in known.pods.values()
+        )
+        gather_seconds = PROGRESS_SECONDS if is_under_way else GATHER_SECONDS
+        due = max(now + gather_seconds, known.told_at + TOLD_APART_SECONDS)
+        if due < known.tells_at:
+            known.tells_at = due
+            self._changed(policy, due - now)

@@ -37,6 +37,11 @@ def seen(found, amounts, **condition):
     return {**found, "status": {**found["status"], **status}}
 
 
+def is_outdated(a_pod, *, sidecar, candidate):
+    expected = injector.sidecar_hash(sidecar, candidate)
+    return injector.is_outdated(a_pod, expected, sidecar=sidecar, candidate=candidate)
+
+
 class Server(KubeClient):
     """Takes every change, unless told otherwise."""
 
@@ -89,7 +94,7 @@ def test_memory_limit_is_not_lowered_in_running_pod():
     found = run(high)
     assert run.server.asked == []
     assert found.problem.reason == "NewPodsOnly"
-    assert injector.is_outdated(high, sidecar=SIDECAR, candidate=candidate(LARGE))
+    assert is_outdated(high, sidecar=SIDECAR, candidate=candidate(LARGE))
 
 
 def test_request_left_out_is_limit_as_api_server_has_it():
@@ -215,17 +220,17 @@ def test_new_pods_only_without_right_or_older_server(enabled, version):
 def test_resized_pod_is_no_longer_outdated():
     late = pod()
     new = candidate(LARGE)
-    assert injector.is_outdated(late, sidecar=SIDECAR, candidate=new)
+    assert is_outdated(late, sidecar=SIDECAR, candidate=new)
     asked = seen(late, SMALL)
     asked["spec"]["initContainers"][0]["resources"] = LARGE
-    assert injector.is_outdated(asked, sidecar=SIDECAR, candidate=new)
-    assert not injector.is_outdated(seen(asked, LARGE), sidecar=SIDECAR, candidate=new)
+    assert is_outdated(asked, sidecar=SIDECAR, candidate=new)
+    assert not is_outdated(seen(asked, LARGE), sidecar=SIDECAR, candidate=new)
     newer = injector.Sidecar(image="s:2", pull_policy="Never", resources=SMALL)
-    assert injector.is_outdated(seen(asked, LARGE), sidecar=newer, candidate=new)
+    assert is_outdated(seen(asked, LARGE), sidecar=newer, candidate=new)
 
 
 def test_limit_that_policy_dropped_leaves_pod_outdated():
     """No server takes a limit away."""
-    assert injector.is_outdated(
+    assert is_outdated(
         pod(), sidecar=SIDECAR, candidate=candidate({"requests": SMALL["requests"]})
     )

@@ -41,6 +41,11 @@ def inject(a_pod, *, sidecar=SIDECAR, candidate=SEARCH):
     return injector.inject(a_pod, sidecar=sidecar, candidate=candidate)
 
 
+def is_outdated(a_pod, *, sidecar, candidate):
+    expected = injector.sidecar_hash(sidecar, candidate)
+    return injector.is_outdated(a_pod, expected, sidecar=sidecar, candidate=candidate)
+
+
 def resources(a_pod, *, candidate=SEARCH):
     return inject(a_pod, candidate=candidate)["spec"]["initContainers"][0]["resources"]
 
@@ -65,7 +70,7 @@ def test_pod_names_pull_secrets_of_chart_beside_its_own():
     assert inject(injected, sidecar=sidecar) == injected
     assert "imagePullSecrets" not in inject(pod())["spec"]
     # Pods from before a Secret was named are outdated.
-    assert injector.is_outdated(inject(pod()), sidecar=sidecar, candidate=SEARCH)
+    assert is_outdated(inject(pod()), sidecar=sidecar, candidate=SEARCH)
 
 
 def test_sidecar_is_told_collector_that_chart_names():
@@ -121,10 +126,10 @@ def test_sidecar_alone_gets_token_for_identity_where_policy_has_one():
 
 def test_pod_without_token_for_identity_is_outdated():
     older = inject(pod())
-    assert not injector.is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
-    assert injector.is_outdated(older, sidecar=SIDECAR, candidate=BY_IDENTITY)
+    assert not is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
+    assert is_outdated(older, sidecar=SIDECAR, candidate=BY_IDENTITY)
     newer = inject(pod(), candidate=BY_IDENTITY)
-    assert not injector.is_outdated(newer, sidecar=SIDECAR, candidate=BY_IDENTITY)
+    assert not is_outdated(newer, sidecar=SIDECAR, candidate=BY_IDENTITY)
 
 
 def test_given_pod_is_not_changed():
@@ -164,15 +169,15 @@ def test_pod_with_older_sidecar_keeps_it_and_is_outdated():
         image="example/sidecar:2", pull_policy="Always", resources=SIDECAR.resources
     )
     assert inject(older, sidecar=newer) == older
-    assert injector.is_outdated(older, sidecar=newer, candidate=SEARCH)
-    assert not injector.is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
+    assert is_outdated(older, sidecar=newer, candidate=SEARCH)
+    assert not is_outdated(older, sidecar=SIDECAR, candidate=SEARCH)
 
 
 def test_policys_resources_make_its_pods_outdated_and_kind_of_pod_does_not():
     best_effort, guaranteed = inject(pod()), inject(pod(fixed("1", "1Gi")))
     for injected in (best_effort, guaranteed):
-        assert not injector.is_outdated(injected, sidecar=SIDECAR, candidate=SEARCH)
-        assert injector.is_outdated(
+        assert not is_outdated(injected, sidecar=SIDECAR, candidate=SEARCH)
+        assert is_outdated(
             injected, sidecar=SIDECAR, candidate=with_resources({"limits": {"cpu": "2"}})
         )
 
@@ -348,7 +353,7 @@ def test_injecting_twice_is_injecting_once(a_pod, own):
     candidate = with_resources(own)
     once = inject(a_pod, candidate=candidate)
     assert inject(once, candidate=candidate) == once
-    assert not injector.is_outdated(once, sidecar=SIDECAR, candidate=candidate)
+    assert not is_outdated(once, sidecar=SIDECAR, candidate=candidate)
 
 
 @given(PODS)

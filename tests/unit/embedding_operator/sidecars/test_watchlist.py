@@ -348,7 +348,28 @@ def test_news_of_many_pods_are_told_once():
     world.answers = {it.name: NEWEST for it in pods}
     world.watch(*pods)
     world.turn()
-    assert len(world.told) == 1
+    first, all_of_them = (seconds for _, seconds in world.told)
+    assert (first, all_of_them) == (watchlist.PROGRESS_SECONDS, watchlist.GATHER_SECONDS)
+
+
+def test_progress_is_gathered_until_last_pod_has_followed():
+    world = World()
+    world.answers = {"pod-1": NEWEST, "pod-2": OLDER}
+    world.watch(pod(1), pod(2))
+    world.turn()
+    assert [seconds for _, seconds in world.told] == [watchlist.PROGRESS_SECONDS]
+    world.seconds = 1.0
+    world.answers = {"pod-2": NEWEST}
+    world.turn()
+    assert world.told[1:] == [(POLICY, 1.0 + watchlist.GATHER_SECONDS)]
+
+
+def test_pod_without_answer_does_not_delay_what_others_say():
+    world = World()
+    world.answers = {"pod-1": NEWEST}
+    world.watch(pod(1), pod(2))
+    world.turn()
+    assert world.told[-1] == (POLICY, watchlist.GATHER_SECONDS)
 
 
 def test_policy_is_told_once_per_second_of_changing_pods():

@@ -28,6 +28,8 @@ JITTER: Final = 0.1
 SPREAD: Final = 0.9
 """The first interval of a path is cut by up to this much, so that paths first polled together, as
 when the operator starts, do not stay together."""
+ROUNDS: Final = 60
+"""Polls of an interval gather in so many rounds, as one alone costs twice as much as in a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +220,9 @@ class Poller:
             cut = random.uniform(0, JITTER if watched.content else SPREAD)  # noqa: S311 - no secret
             watched.content = found
             watched.backoff.end()
-            wait_seconds = self._settings.poll_seconds * (1 - cut)
+            round_seconds = self._settings.poll_seconds / ROUNDS
+            due = now + self._settings.poll_seconds * (1 - cut)
+            wait_seconds = due // round_seconds * round_seconds - now
             return _News(self._update(address, watched, found), wait_seconds)
         backoff = watched.backoff
         if scope is not Scope.PATH:

@@ -172,6 +172,16 @@ def test_paths_that_were_first_looked_at_together_part_at_once():
     assert set(run.vault.asked[100:]) == set(paths), "none waits longer than the interval"
 
 
+def test_polls_gather_in_rounds_of_interval():
+    run = Polling()
+    run.now = 0.4
+    run.follow(*(f"path-{number}" for number in range(500)))
+    run.run(0)
+    due = set(run.poller._queue._due.values())
+    assert len(due) > 30
+    assert all(it == pytest.approx(round(it)) and 1 <= it <= 60 for it in due)
+
+
 def test_another_value_is_told_to_those_who_use_it():
     run = Polling()
     run.follow("keys")

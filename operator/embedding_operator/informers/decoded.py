@@ -12,7 +12,7 @@ from typing import Any, Final
 from embedding_operator.informers.kept import Kept
 
 DECODED_BYTES: Final = 8 * 1024**2
-"""The bound for the JSON of what is held decoded, which itself takes some four times as much."""
+"""The bound for the JSON of what is held decoded, which itself takes some ten times as much."""
 
 
 class Decoded:

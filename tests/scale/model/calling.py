@@ -1,14 +1,20 @@
 """Real sidecars with calls at random: their connections to Redis, their claims and their draws."""
 
 import asyncio
+import hashlib
 import itertools
 import random
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import httpx2
+import redis
 
 from embedding_contract import names, provider_terms
+from embedding_sidecar.quota.claim_script import CLAIM
+from embedding_sidecar.rate.window_script import DRAW
 from tests.benchmarks import stage
 from tests.scale.model.counting import LIMIT
 from tests.scale.model.formulas import MODEL
@@ -23,8 +29,7 @@ _SIZES: Final = QUANTITIES["connections"].sizes
 def measure(folder: Path) -> dict[str, dict[int, float]]:
     """More and more sidecars, each of which sends every request to a provider.
 
-    Their cache has a Redis of its own, so that the other one tells claims and draws apart: of the
-    two scripts only a claim's calls HMGET.
+    Their cache has a Redis of its own, which no claim and no draw goes to.
     """
     found: dict[str, dict[int, float]] = {"connections": {}, "claims": {}, "draws": {}}
     (folder / "stage").mkdir()
@@ -37,20 +42,38 @@ def measure(folder: Path) -> dict[str, dict[int, float]]:
         for size in _SIZES:
             while len(made) < size:
                 made.append(on.sidecar(cache_url=cache.url, quota_url=quota.url, rate=RATE))
-            claims, scripts = quota.commands("hmget"), quota.commands("evalsha")
-            asyncio.run(_call(made))
-            claims, scripts = quota.commands("hmget") - claims, quota.commands("evalsha") - scripts
+            scripts = _scripts(quota, made)
             found["connections"][size] = _connections(cache, quota)
-            found["claims"][size] = claims / CALLED_SECONDS
-            found["draws"][size] = (scripts - claims) / CALLED_SECONDS
+            found["claims"][size] = scripts[_digest(CLAIM)] / CALLED_SECONDS
+            found["draws"][size] = scripts[_digest(DRAW)] / CALLED_SECONDS
     return found
+
+
+def _scripts(quota: Served, made: Sequence[stage.Server]) -> Counter[str]:
+    """Call these sidecars; the messages of it by the digest of their script."""
+    found: Counter[str] = Counter()
+    # A client of its own, as the other one's connection is not counted.
+    with redis.Redis.from_url(quota.url) as client, client.monitor() as heard:
+        asyncio.run(_call(made))
+        quota.client.echo("the end")
+        for it in heard.listen():
+            command, *arguments = it["command"].split(" ", 2)
+            if command.upper() == "ECHO":
+                return found
+            if command.upper() == "EVALSHA":
+                found[arguments[0]] += 1
+    raise AssertionError("Redis ended")
+
+
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()  # as EVALSHA names it
 
 
 def _connections(*there: Served) -> int:
     return sum(it.connections() for it in there)
 
 
-async def _call(made: list[stage.Server]) -> None:
+async def _call(made: Sequence[stage.Server]) -> None:
     """Call each sidecar CALLED_A_SECOND times a second at random, with a new text each time."""
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         await asyncio.gather(*(_call_one(client, it) for it in made))

@@ -36,11 +36,6 @@ class Served:
         """Connections of others."""
         return int(self.client.info("clients")["connected_clients"]) - 1
 
-    def commands(self, name: str) -> int:
-        """How often a command was called, also by scripts."""
-        found = self.client.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})
-        return int(found["calls"])
-
     async def microseconds(self, asks: Sequence[Ask], *, count: int) -> float:
         """Time of the main thread for one of `count` messages, the least of ROUNDS.
 

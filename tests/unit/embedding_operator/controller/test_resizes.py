@@ -231,6 +231,4 @@ def test_resized_pod_is_no_longer_outdated():
 
 def test_limit_that_policy_dropped_leaves_pod_outdated():
     """No server takes a limit away."""
-    assert is_outdated(
-        pod(), sidecar=SIDECAR, candidate=candidate({"requests": SMALL["requests"]})
-    )
+    assert is_outdated(pod(), sidecar=SIDECAR, candidate=candidate({"requests": SMALL["requests"]}))

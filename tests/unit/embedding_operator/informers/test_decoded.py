@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from embedding_operator.informers import kept
 from embedding_operator.informers.decoded import Decoded
 from embedding_operator.informers.kept import Kept
+from embedding_operator.kube.kinds import Object
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     value = Kept.value
 
-    def counted(self: Kept) -> kept.Object:
+    def counted(self: Kept) -> Object:
         done.append(self.name)
         return value(self)
 
@@ -44,7 +44,7 @@ def test_changed_object_has_its_new_value() -> None:
     assert held.of([_kept("a", number=2)]) == [{"name": "a", "is": 2}]
 
 
-def test_objects_read_last_are_held_within_the_bound(decodes: list[str]) -> None:
+def test_objects_read_last_are_held_within_bound(decodes: list[str]) -> None:
     one = len(_kept("a").content or b"")
     held = Decoded(most_bytes=2 * one)
     held.of([_kept("a"), _kept("b")])
@@ -57,7 +57,7 @@ def test_objects_read_last_are_held_within_the_bound(decodes: list[str]) -> None
     assert decodes == ["b"]
 
 
-def test_object_beyond_the_bound_is_decoded_each_time(decodes: list[str]) -> None:
+def test_object_beyond_bound_is_decoded_each_time(decodes: list[str]) -> None:
     held = Decoded(most_bytes=3)
     assert held.of([_kept("a")]) == held.of([_kept("a")]) == [{"name": "a", "is": 1}]
     assert decodes == ["a", "a"]

@@ -89,6 +89,7 @@ class Draws:
         """Time at which the first that waits fits, as far as is known; None if it may fit now."""
         self._failure: errors.StoreAway | None = None
         self._away_until = -math.inf
+        self._moved_ms = -1
 
     @property
     def terms(self) -> Terms:
@@ -101,6 +102,9 @@ class Draws:
             return
         if place.store is not self._place.store:
             self._away_until = -math.inf
+            # What another store has counted leaves its window by itself.
+            self._returns.clear()
+            self._moved_ms = int(self._clock() * 1000)
         self._place = place
         self._stock.clear()
         self._wake.set()
@@ -120,9 +124,8 @@ class Draws:
 
     def put_back(self, lot: Lot, *, calls: int, tokens: int) -> None:
         """Return a part of what was taken."""
-        if self._stock.put_back(lot, calls=calls, tokens=tokens):
-            return
-        self._give_back(lot.bucket, lot.own_ms, calls=calls, tokens=tokens)
+        if not self._stock.put_back(lot, calls=calls, tokens=tokens):
+            self._give_back(lot.bucket, lot.own_ms, calls=calls, tokens=tokens)
 
     def join(self, draw: Draw) -> None:
         """Draw for a call, after those that have waited longer."""
@@ -157,7 +160,7 @@ class Draws:
 
     def _give_back(self, bucket: int | None, own_ms: int, *, calls: int, tokens: int) -> None:
         self._own.give_back(own_ms, calls=calls, tokens=tokens)
-        if bucket is not None:
+        if own_ms > self._moved_ms:
             self._return(bucket, calls=calls, tokens=tokens)
         if self._ready_at is not None:
             self._wake.set()
@@ -176,9 +179,10 @@ class Draws:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
 
-    def _return(self, bucket: int, *, calls: int, tokens: int) -> None:
-        before = self._returns.get(bucket, (0, 0))
-        self._returns[bucket] = before[0] + calls, before[1] + tokens
+    def _return(self, bucket: int | None, *, calls: int, tokens: int) -> None:
+        if bucket is not None:
+            before = self._returns.get(bucket, (0, 0))
+            self._returns[bucket] = before[0] + calls, before[1] + tokens
 
     def _serve_soon(self) -> None:
         if self._serving is None:
@@ -260,8 +264,7 @@ class Draws:
 
     def _patience(self) -> float:
         """Seconds until the first of them does not wait any more."""
-        waiting = [draw.waits_until for draw in self._waiting() if not draw.is_told]
-        ends = min(waiting, default=math.inf)
+        ends = min((it.waits_until for it in self._waiting() if not it.is_told), default=math.inf)
         return max(0.0, ends - self._clock()) + 0.001
 
     async def _draw(self, batch: Sequence[Draw]) -> float | None:
@@ -300,7 +303,8 @@ class Draws:
         asked_at: float,
     ) -> float | None:
         """Spend what was drawn, as far as it is fresh and this pod's own window allows it."""
-        bucket, granted = drawn.now_ms // BUCKET_MS, needs[: drawn.granted]
+        granted = needs[: drawn.granted]
+        bucket = drawn.now_ms // BUCKET_MS if place.store is self._place.store else None
         now, spend_by = self._clock(), asked_at + _FRESH_SECONDS
         if now > spend_by:
             # They keep their places, and are drawn for again.
@@ -328,7 +332,7 @@ class Draws:
         self._stock.count(needs[: min(own.granted, len(batch))])
         for ahead in granted[len(batch) : own.granted]:
             # One of a policy before an edit stays drawn, and is not used.
-            if place == self._place:
+            if place == self._place and bucket is not None:
                 lot = Lot(bucket, own_ms, asked_at, calls=ahead.calls, tokens=ahead.tokens)
                 self._stock.put(lot)
         if own.granted >= len(batch):
@@ -343,9 +347,6 @@ class Draws:
 
     def _draw_alone(self, batch: Sequence[Draw]) -> float | None:
         place = self._place
-        if place.store is None:
-            # Earlier draws leave the window of another store by themselves.
-            self._returns.clear()
         if not place.may_go_alone:
             for draw in self._waiting():
                 draw.is_gone = True

@@ -411,6 +411,21 @@ def test_rest_of_store_that_is_no_longer_used_is_dropped(world):
     assert pod.queues[0]._serving is None
 
 
+@pytest.mark.parametrize("seconds", [0.2, 0.0005], ids=["drawn before", "under way"])
+def test_draw_of_other_store_is_not_given_back_to_this_one(world, seconds):
+    """There it would free what other pods have drawn."""
+    pod, other = world.pod(Terms(tokens=100)), FakeWindows(world.loop.time)
+    world.run(lambda: pod.call(tokens=100), seconds=seconds)
+    pod.queues[0].obey(pod.queues[0]._place._replace(store=other))
+    world.run(lambda: None, seconds=0.2)
+    world.run(lambda: pod.passages[0].settle(tokens=30), seconds=1)
+    assert pod.order == [0]
+    assert [it.returns for it in other.messages if it.returns] == []
+    world.run(lambda: pod.call(tokens=50), seconds=0.2)
+    world.run(lambda: pod.passages[1].settle(tokens=20), seconds=1)
+    assert [list(it.returns.values()) for it in other.messages if it.returns] == [[(0, 30)]]
+
+
 def test_call_that_waited_longer_goes_before(world):
     pod = world.pod(Terms(calls=1))
     world.run(pod.call, seconds=1)

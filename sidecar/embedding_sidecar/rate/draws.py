@@ -102,7 +102,7 @@ class Draws:
             return
         if place.store is not self._place.store:
             self._away_until = -math.inf
-            # What another store has counted leaves its window by itself.
+            # Draws at another store leave its window by themselves.
             self._returns.clear()
             self._moved_ms = int(self._clock() * 1000)
         self._place = place

@@ -90,5 +90,7 @@ def test_watched_namespaces_count_as_enabled(started):
 def test_ended_watch_of_namespace_is_told(started):
     caches = started(ends="pods")
     eventually(lambda: caches.watches.deaf() == "pods")
+    # The watch of the other namespace ends, too: not while the next test runs.
+    eventually(lambda: "watch-pods" not in {it.name for it in threading.enumerate()})
     assert not caches.watches.is_watching("pods")
     assert caches.watches.is_watching(names.PLURAL)
